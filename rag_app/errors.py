@@ -1,0 +1,124 @@
+"""Every error a user of rag-app can meet.
+
+    RagAppError
+    ├── UsageError                you asked for something that cannot be: exit status 2
+    │   ├── ConfigError           the YAML file or an override is wrong (all its problems at once)
+    │   ├── FilterError           a metadata filter is malformed, or the store cannot express it
+    │   └── MissingPackageError   the backend's package is not installed
+    └── FailureError              it went wrong out there: exit status 1
+        ├── SourceError           a source cannot be listed or read
+        ├── IndexStateError       the index is empty, unfinished, damaged or built for another config
+        │   └── IdentityError     its vectors come from another embedding model
+        ├── StoreError            a vector store refused or cannot be reached
+        └── ModelError            an embedding, reranking or chat model refused or cannot be reached
+
+Each message reads `where: given, wrong. Allowed, or the command that fixes it.` and never holds a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class RagAppError(Exception):
+    """The root. `where` names the place, `wrong` what was given and why it fails, `remedy` the way out.
+
+    Args:
+        where: the option, file, source or backend concerned, as its owner would write it.
+        wrong: the value given and what is wrong with it; no trailing full stop.
+        remedy: what is allowed, or the command that mends it; a sentence, with its full stop.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, where: str, wrong: str, remedy: str) -> None:
+        self.where = where
+        self.wrong = wrong
+        self.remedy = remedy
+        super().__init__(f"{where}: {wrong}. {remedy}".rstrip())
+
+
+class UsageError(RagAppError):
+    """You asked for something that cannot be."""
+
+    code = "usage"
+    exit_status = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a config: where in the file, at which option, what, and what to do."""
+
+    place: str  # "rag-app.yaml:4:11", "--set", or "overrides"
+    path: str  # "retriever.k", as written
+    wrong: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{self.place}: {self.path}" if self.path else self.place
+        return f"{where}: {self.wrong}. {self.remedy}".rstrip()
+
+
+class ConfigError(UsageError):
+    """A config is wrong. `problems` holds every one found, in the order of the file."""
+
+    code = "config"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        first = self.problems[0]
+        super().__init__(first.place, first.wrong, first.remedy)
+        self.args = ("\n".join(map(str, self.problems)),)
+
+
+class FilterError(UsageError):
+    """A metadata filter is malformed, or the store at hand cannot express it."""
+
+    code = "filter"
+
+
+class MissingPackageError(UsageError):
+    """A backend was chosen whose package is not installed."""
+
+    code = "missing_package"
+
+
+class FailureError(RagAppError):
+    """It went wrong out there."""
+
+    code = "failure"
+
+
+class SourceError(FailureError):
+    """A source cannot be listed or read; nothing is deleted because of it."""
+
+    code = "source"
+
+
+class IndexStateError(FailureError):
+    """The index cannot answer for this config: empty, unfinished, damaged or built for another."""
+
+    code = "index"
+
+
+class IdentityError(IndexStateError):
+    """The vectors in the index come from another embedding model than the config names."""
+
+    code = "identity"
+
+
+class StoreError(FailureError):
+    """A vector store refused the work or cannot be reached."""
+
+    code = "store"
+
+
+class ModelError(FailureError):
+    """An embedding, reranking or chat model refused the work or cannot be reached."""
+
+    code = "model"

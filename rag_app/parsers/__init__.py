@@ -1,0 +1,1 @@
+"""File bytes to text with structure: one format a file."""

@@ -1,0 +1,124 @@
+"""Kind and name -> module. The name in the YAML is the name of the file; nothing else is registered.
+
+A backend is a module with two names: `Config`, a strict pydantic model, and `build(config, **parts)`. Ours are the
+files of one folder per kind; installed packages add theirs through the entry point group `rag_app.<kind>`.
+Listing names imports no backend, and choosing one imports that one only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Final
+
+from rag_app.errors import MissingPackageError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from rag_app.options import Options
+
+KINDS: Final = {
+    "loaders": "rag_app.loaders",
+    "splitters": "rag_app.splitters",
+    "embeddings": "rag_app.embeddings",
+    "vector_stores": "rag_app.vector_stores",
+    "retrievers": "rag_app.retrievers",
+    "rerankers": "rag_app.rerankers",
+    "chat_models": "rag_app.chat_models",
+    "chains": "chains",
+}
+"""Each kind of backend and the package whose files are its names."""
+
+
+def names(kind: str) -> list[str]:
+    """The names a `kind` can take, sorted: our files and installed entry points. Imports none of them."""
+    return sorted({*_own(kind), *_installed(kind)})
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """Import the backend `name` of `kind`.
+
+    Raises:
+        UsageError: no such backend; the message lists those there are and the nearest.
+        MissingPackageError: the module itself needs a package that is not installed.
+    """
+    own, installed = _own(kind), _installed(kind)
+    if name in own:
+        return importlib.import_module(f"{KINDS[kind]}.{name}")
+    if name in installed:
+        return _load(kind, name, installed[name])
+    raise UsageError(kind, *unknown(name, names(kind)))
+
+
+def config_class(kind: str, name: str) -> type[Options]:
+    """The pydantic model of the options of backend `name`."""
+    found: type[Options] = module(kind, name).Config
+    return found
+
+
+def summary(kind: str, name: str) -> str:
+    """The first line of the backend's docstring."""
+    return (inspect.getdoc(module(kind, name)) or "").partition("\n")[0]
+
+
+def build(kind: str, name: str, config: Options, **parts: Any) -> Any:
+    """Build the backend from its config, with those of `parts` that its `build` names.
+
+    Raises:
+        MissingPackageError: a package it needs is not installed; the message has the command.
+    """
+    made = module(kind, name).build
+    wanted = list(inspect.signature(made).parameters)[1:]
+    try:
+        return made(config, **{part: parts[part] for part in wanted if part in parts})
+    except ImportError as error:
+        raise missing_package(f"{kind}.{name}", name, error) from error
+
+
+def missing_package(where: str, extra: str, error: ImportError) -> Exception:
+    """What to raise for `error`: the install command when its package is absent, else the error itself.
+
+    An import that breaks *inside* an installed package is not a missing package.
+    """
+    cause = error
+    while isinstance(cause.__cause__, ImportError):
+        cause = cause.__cause__
+    package = (cause.name or "").partition(".")[0]
+    if not package or importlib.util.find_spec(package) is not None:
+        return error
+    return MissingPackageError(
+        where,
+        f"needs the package {package!r}, which is not installed",
+        f'Run: pip install "rag-app[{extra}]"',
+    )
+
+
+def unknown(given: str, allowed: Iterable[str]) -> tuple[str, str]:
+    """The words for a name that is not among `allowed`: what is wrong, and the remedy with the nearest name."""
+    listed = sorted(allowed)
+    near = difflib.get_close_matches(given.lower().replace("-", "_"), listed, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{given!r} is not one of {', '.join(listed)}", hint.strip()
+
+
+def _own(kind: str) -> set[str]:
+    package = importlib.import_module(KINDS[kind])
+    return {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
+
+
+def _installed(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"rag_app.{kind}")}
+
+
+def _load(kind: str, name: str, point: EntryPoint) -> ModuleType:
+    try:
+        loaded: ModuleType = point.load()
+    except ImportError as error:
+        raise missing_package(f"{kind}.{name}", name, error) from error
+    return loaded

@@ -1,0 +1,1 @@
+"""How found chunks are ordered anew: one reranker a file."""

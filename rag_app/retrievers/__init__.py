@@ -1,0 +1,1 @@
+"""How chunks are found: one retriever a file."""

@@ -1,0 +1,1 @@
+"""How a document becomes chunks: one splitter a file."""

@@ -1,0 +1,153 @@
+"""The values that travel between the rooms. Frozen, no behaviour of their own, no imports of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document
+
+Metadata: TypeAlias = Mapping[str, Any]
+"""JSON values by name. Names that begin with an underscore are rag-app's own."""
+
+Filter: TypeAlias = Mapping[str, Any]
+"""A metadata filter as the user writes it, Mongo-style; `rag_app.filters` parses it."""
+
+Span: TypeAlias = tuple[int, int]
+"""Half-open range of characters, `text[start:end]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One thing a source offers (a file, a page, a table): what is fingerprinted, parsed and quarantined as one.
+
+    Attributes:
+        source: its name, unique within the index: a path relative to the source's folder, a URL.
+        fingerprint: changes whenever the content may have; None when only loading can tell.
+        load: parses it; may raise, and may yield `Unreadable` for a part that is broken.
+        excluded: why the user's own patterns leave it out; None when they do not.
+    """
+
+    source: str
+    fingerprint: str | None
+    load: Callable[[], Iterable[Document | Unreadable]]
+    excluded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A document that could not be read, with the reason, while its neighbours could."""
+
+    source: str
+    reason: str
+
+
+class Tokenizer(Protocol):
+    """What an embedding model knows about its own tokens. Our `Embeddings` implement it beside LangChain's methods."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The model's window in tokens, special tokens included; None when it has none."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens the model would see for `text` without truncation, special tokens included."""
+        ...
+
+    def token_spans(self, text: str) -> Sequence[Span]:
+        """The character span of each token of `text`, in order, special tokens left out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Where one list put a hit: 1 is best, with that list's own score."""
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that was found.
+
+    Attributes:
+        similarity: cosine of question and chunk in [-1, 1]; None where no vector was compared.
+        score: what the last stage ordered by, higher is better (similarity, BM25, fusion, reranker).
+        ranks: the rank and score in every list that held it: "dense", "bm25", the reranker's name.
+    """
+
+    id: str
+    source: str
+    text: str
+    start: int
+    end: int
+    similarity: float | None
+    score: float
+    ranks: Mapping[str, Rank]
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A `[number]` of an answer: the span of the source it rests on, and the words there."""
+
+    number: int
+    source: str
+    start: int
+    end: int
+    quote: str
+    page: int | None = None
+    heading: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What `search` found, best first; times in milliseconds per stage."""
+
+    query: str
+    hits: tuple[Hit, ...]
+    timings_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `ask` answered, with the citations its `[n]` marks stand for and the hits it was given.
+
+    Attributes:
+        usage: tokens by the chat model's own count (`input_tokens`, `output_tokens`, …); empty without a model.
+    """
+
+    question: str
+    answer: str
+    citations: tuple[Citation, ...]
+    context: tuple[Hit, ...]
+    timings_ms: Mapping[str, float]
+    usage: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What one ingest did. `seen == indexed + unchanged + quarantined + excluded` always holds.
+
+    Attributes:
+        embedded: texts sent to the embedding model.
+        truncated: of those, the ones longer than the model's window.
+        quarantine: what could not be read, each with its reason.
+    """
+
+    seen: int
+    indexed: int
+    unchanged: int
+    deleted: int
+    quarantined: int
+    excluded: int
+    chunks_written: int
+    chunks_deleted: int
+    chunks_total: int
+    embedded: int
+    truncated: int
+    seconds: float
+    quarantine: tuple[Unreadable, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Vector stores: one a file, each only the primitives under `rag_app.store.Store`."""

@@ -1,0 +1,30 @@
+"""What every test shares: where the published data sets are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DATA = Path(os.environ.get("RAG_APP_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Callable[[str], Path]:
+    """`data("scifact")` is that data set's folder.
+
+    Where it is absent the test is skipped with the place to get it; under CI=true absence is a failure.
+    """
+
+    def find(name: str) -> Path:
+        folder = DATA / name
+        if not folder.is_dir():
+            words = f"data set {name!r} is not in {DATA}; see tests/README.md for its publisher, then set RAG_APP_DATA"
+            if os.environ.get("CI") == "true":
+                pytest.fail(words)
+            pytest.skip(words)
+        return folder
+
+    return find
