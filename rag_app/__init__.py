@@ -1,0 +1,1 @@
+"""rag-app: retrieval-augmented generation on LangChain that is never silently wrong."""
