@@ -7,12 +7,14 @@
     │   └── MissingPackageError   the backend's package is not installed
     └── FailureError              it went wrong out there: exit status 1
         ├── SourceError           a source cannot be listed or read
-        ├── IndexStateError       the index is empty, unfinished, damaged or built for another config
+        ├── IndexStateError       the index is empty, unfinished, damaged or not this config's
         │   └── IdentityError     its vectors come from another embedding model
         ├── StoreError            a vector store refused or cannot be reached
         └── ModelError            an embedding, reranking or chat model refused or cannot be reached
 
-Each message reads `where: given, wrong. Allowed, or the command that fixes it.` and never holds a secret.
+    TruncationWarning             a Python warning: texts were longer than the model's window
+
+Each message reads `where: given, wrong. Allowed, or the command that fixes it.` and holds no secret.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RagAppError(Exception):
-    """The root. `where` names the place, `wrong` what was given and why it fails, `remedy` the way out.
+    """The root: `where` is the place, `wrong` what was given and why it fails, `remedy` the way out.
 
     Args:
         where: the option, file, source or backend concerned, as its owner would write it.
@@ -122,3 +124,7 @@ class ModelError(FailureError):
     """An embedding, reranking or chat model refused the work or cannot be reached."""
 
     code = "model"
+
+
+class TruncationWarning(UserWarning):
+    """Texts were longer than the embedding model's window; their ends are not in the vectors."""

@@ -1,8 +1,9 @@
-"""Kind and name -> module. The name in the YAML is the name of the file; nothing else is registered.
+"""Kind and name -> module. The name in the YAML is the file's name; nothing else is registered.
 
-A backend is a module with two names: `Config`, a strict pydantic model, and `build(config, **parts)`. Ours are the
-files of one folder per kind; installed packages add theirs through the entry point group `rag_app.<kind>`.
-Listing names imports no backend, and choosing one imports that one only.
+A backend is a module with two names: `Config`, a strict pydantic model, and `build(config,
+**parts)`. Ours are the files of one folder per kind; installed packages add theirs through the
+entry point group `rag_app.<kind>`. Listing names imports no backend, and choosing one imports that
+one only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rag_app.errors import MissingPackageError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
     from rag_app.options import Options
@@ -37,7 +38,7 @@ KINDS: Final = {
 
 
 def names(kind: str) -> list[str]:
-    """The names a `kind` can take, sorted: our files and installed entry points. Imports none of them."""
+    """The names a `kind` can take, sorted: our files and installed entry points, none imported."""
     return sorted({*_own(kind), *_installed(kind)})
 
 
@@ -81,8 +82,18 @@ def build(kind: str, name: str, config: Options, **parts: Any) -> Any:
         raise missing_package(f"{kind}.{name}", name, error) from error
 
 
+def build_chain(name: str, options: Options, parts: Mapping[str, Callable[[], Any]]) -> Any:
+    """Build the chain `name` from those of `parts` that its `build` names, each made on demand."""
+    made = module("chains", name).build
+    wanted = inspect.signature(made).parameters
+    try:
+        return made(options=options, **{p: make() for p, make in parts.items() if p in wanted})
+    except ImportError as error:
+        raise missing_package(f"chains.{name}", name, error) from error
+
+
 def missing_package(where: str, extra: str, error: ImportError) -> Exception:
-    """What to raise for `error`: the install command when its package is absent, else the error itself.
+    """What to raise for `error`: the install command if its package is absent, else the error.
 
     An import that breaks *inside* an installed package is not a missing package.
     """
@@ -100,7 +111,7 @@ def missing_package(where: str, extra: str, error: ImportError) -> Exception:
 
 
 def unknown(given: str, allowed: Iterable[str]) -> tuple[str, str]:
-    """The words for a name that is not among `allowed`: what is wrong, and the remedy with the nearest name."""
+    """The words for a name that is not `allowed`: what is wrong, and the nearest name."""
     listed = sorted(allowed)
     near = difflib.get_close_matches(given.lower().replace("-", "_"), listed, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -15,7 +15,7 @@ _timings: ContextVar[dict[str, float] | None] = ContextVar("rag_app_timings", de
 
 @contextmanager
 def collect() -> Iterator[dict[str, float]]:
-    """Gather the stages timed inside, in milliseconds by stage name. Nested uses gather separately."""
+    """Gather the stages timed inside, in milliseconds by name. Nested uses gather separately."""
     timings: dict[str, float] = {}
     token = _timings.set(timings)
     try:

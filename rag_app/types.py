@@ -1,4 +1,4 @@
-"""The values that travel between the rooms. Frozen, no behaviour of their own, no imports of ours."""
+"""The values that travel between the rooms: frozen, without behaviour or imports of ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One thing a source offers (a file, a page, a table): what is fingerprinted, parsed and quarantined as one.
+    """One thing a source offers (a file, a page), fingerprinted, parsed and quarantined as one.
 
     Attributes:
         source: its name, unique within the index: a path relative to the source's folder, a URL.
@@ -45,7 +45,7 @@ class Unreadable:
 
 
 class Tokenizer(Protocol):
-    """What an embedding model knows about its own tokens. Our `Embeddings` implement it beside LangChain's methods."""
+    """What an embedding model knows about its tokens; our `Embeddings` implement it as well."""
 
     @property
     def max_tokens(self) -> int | None:
@@ -75,7 +75,7 @@ class Hit:
 
     Attributes:
         similarity: cosine of question and chunk in [-1, 1]; None where no vector was compared.
-        score: what the last stage ordered by, higher is better (similarity, BM25, fusion, reranker).
+        score: what the last stage ordered by, higher is better (similarity, BM25, …).
         ranks: the rank and score in every list that held it: "dense", "bm25", the reranker's name.
     """
 
@@ -117,7 +117,7 @@ class Answer:
     """What `ask` answered, with the citations its `[n]` marks stand for and the hits it was given.
 
     Attributes:
-        usage: tokens by the chat model's own count (`input_tokens`, `output_tokens`, …); empty without a model.
+        usage: tokens by the chat model's own count (`input_tokens`, …); empty without a model.
     """
 
     question: str

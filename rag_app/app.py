@@ -1,0 +1,286 @@
+"""The only wiring: a config's sections become parts, and the parts a pipeline."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from rag_app import registry
+from rag_app.config import load_config
+from rag_app.errors import UsageError
+from rag_app.timing import collect, timed
+from rag_app.types import Answer, SearchResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables import Runnable
+
+    from rag_app.config import AppConfig
+    from rag_app.index.index import Index
+    from rag_app.store import Store
+    from rag_app.types import Filter, IngestReport
+
+GENERATION = 1
+
+
+def load(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> RagApp:
+    """Open the pipeline a YAML file (or the same as a dict) describes.
+
+    Args:
+        source: the config's path, or its content.
+        overrides: values by dotted path that win over the file: `{"retriever.k": 12}`.
+
+    Raises:
+        ConfigError: with every problem of the config.
+    """
+    return RagApp(load_config(source, overrides or {}))
+
+
+class RagApp:
+    """One pipeline. Parts are built when first used; use it as a context manager, or call `close`.
+
+    Not built from parts: `from chains import qa` builds a chain from any LangChain retriever.
+    """
+
+    def __init__(self, config: AppConfig) -> None:
+        self.config = config
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release files and connections. Parts used before must not be used after."""
+        if "index" in self.__dict__:
+            self.index.close()
+
+    # -- the parts, as LangChain objects --------------------------------------------------------
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        """The embedding model."""
+        section = self.config.embeddings
+        made: Embeddings = registry.build("embeddings", section.kind, section.options)
+        return made
+
+    @property
+    def store(self) -> Store:
+        """The vector store, opened on this index's collection."""
+        return self.index.store
+
+    @cached_property
+    def index(self) -> Index:
+        """The store together with the record of what it should hold."""
+        from rag_app.index.identity import describe_embeddings, describe_splitter
+        from rag_app.index.index import Index
+        from rag_app.index.manifest import Manifest
+
+        config = self.config
+        section = config.vector_store
+        collection = f"{config.name}_g{GENERATION}"
+        store: Store = registry.build(
+            "vector_stores",
+            section.kind,
+            section.options,
+            embeddings=self.embeddings,
+            collection=collection,
+        )
+        folder = config.index.path / config.name if store.persistent else None
+        identity = describe_embeddings(
+            config.embeddings.kind, config.embeddings.options, self.embeddings
+        )
+        return Index(
+            config.name,
+            folder,
+            store,
+            self.embeddings,
+            Manifest(None if folder is None else folder / "manifest.sqlite"),
+            identity=identity,
+            splitter=describe_splitter(config.splitter.kind, config.splitter.options, identity),
+        )
+
+    @cached_property
+    def retriever(self) -> BaseRetriever:
+        """Finds chunks; with a reranker in the config, reranked."""
+        found = self._first_stage
+        section = self.config.reranker
+        if section is None:
+            return found
+        from rag_app.retrieval import RerankingRetriever
+
+        compressor = registry.build("rerankers", section.kind, section.options)
+        return RerankingRetriever(retriever=found, compressor=compressor)
+
+    @cached_property
+    def chat_model(self) -> BaseChatModel | None:
+        """The chat model; None where the config names none."""
+        section = self.config.chat_model
+        if section is None:
+            return None
+        made: BaseChatModel = registry.build("chat_models", section.kind, section.options)
+        return made
+
+    @cached_property
+    def chain(self) -> Runnable[Any, dict[str, Any]]:
+        """Question to answer, as a Runnable: design and contract in the guide's page on chains."""
+        section = self.config.chain
+        parts: dict[str, Callable[[], Any]] = {
+            "retriever": lambda: self.retriever,
+            "chat_model": lambda: self.chat_model,
+            "embeddings": lambda: self.embeddings,
+        }
+        made: Runnable[Any, dict[str, Any]] = registry.build_chain(
+            section.kind, section.options, parts
+        )
+        return made
+
+    # -- what it does ---------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        *,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+        rebuild: bool = False,
+    ) -> IngestReport:
+        """Make the index hold what the sources hold now.
+
+        Args:
+            progress: called as (stage, done, total or None).
+            rebuild: drop the index and embed everything again, as after a change of model.
+
+        Raises:
+            IdentityError, SourceError, IndexStateError, ModelError, StoreError: see `ingest`.
+        """
+        from rag_app.index.ingest import ingest
+        from rag_app.index.read import Source
+
+        config = self.config
+        splitter = registry.build(
+            "splitters", config.splitter.kind, config.splitter.options, tokenizer=self.embeddings
+        )
+        sources = [
+            Source(
+                section.kind,
+                json.dumps({"kind": section.kind, **section.options.identity()}, sort_keys=True),
+                registry.build("loaders", section.kind, section.options),
+            )
+            for section in config.sources
+        ]
+        report = ingest(self.index, sources, splitter, progress=progress, rebuild=rebuild)
+        refresh = getattr(self._first_stage, "refresh", None)
+        if refresh is not None and report.chunks_total:
+            progress("indexing words", 0, None)
+            refresh()
+        return report
+
+    def search(
+        self, query: str, *, k: int | None = None, filter: Filter | None = None
+    ) -> SearchResult:
+        """The chunks that fit `query` best, best first.
+
+        Args:
+            query: what to look for.
+            k: how many; the config's by default.
+            filter: on metadata, Mongo-style: `{"year": {"$gte": 2024}}`.
+
+        Raises:
+            UsageError: an empty query. FilterError: a malformed filter.
+            IndexStateError, IdentityError: the index cannot answer for this config.
+        """
+        from rag_app.retrieval import to_hit
+
+        options = {"k": k, "filter": filter}
+        with collect() as timings:
+            found = self.retriever.invoke(
+                _require_words(query), **{n: v for n, v in options.items() if v is not None}
+            )
+        return SearchResult(query, tuple(map(to_hit, found)), timings)
+
+    def ask(
+        self,
+        question: str,
+        *,
+        chat_history: Sequence[Any] = (),
+        filter: Filter | None = None,
+    ) -> Answer:
+        """Answer from the documents, with citations.
+
+        Args:
+            question: in any words.
+            chat_history: earlier messages, `{"role", "content"}` or LangChain's; used by the
+                `conversational` chain.
+            filter: as in `search`.
+
+        Raises:
+            UsageError, IndexStateError, IdentityError: as in `search`. ModelError: the chat model.
+        """
+        from langchain_core.callbacks import get_usage_metadata_callback
+
+        from rag_app.retrieval import to_hit
+
+        with collect() as timings, get_usage_metadata_callback() as usage, timed("total"):
+            made = self.chain.invoke(_chain_input(question, chat_history, filter))
+        return Answer(
+            question,
+            made["answer"],
+            tuple(made["citations"]),
+            tuple(map(to_hit, made["context"])),
+            timings,
+            _sum_usage(usage.usage_metadata),
+        )
+
+    def stream(
+        self,
+        question: str,
+        *,
+        chat_history: Sequence[Any] = (),
+        filter: Filter | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The answer as it comes: pieces with `context`, then `answer` tokens, then `citations`.
+
+        Adding the pieces up gives what the chain's `invoke` returns. Raises as `ask` does.
+        """
+        yield from self.chain.stream(_chain_input(question, chat_history, filter))
+
+    @cached_property
+    def _first_stage(self) -> BaseRetriever:
+        section = self.config.retriever
+        made: BaseRetriever = registry.build(
+            "retrievers", section.kind, section.options, index=self.index
+        )
+        return made
+
+
+def _require_words(query: str) -> str:
+    if not query.strip():
+        raise UsageError("question", "it is empty", "Write what you want to know.")
+    return query
+
+
+def _chain_input(
+    question: str, chat_history: Sequence[Any], filter: Filter | None
+) -> dict[str, Any]:
+    given: dict[str, Any] = {"question": _require_words(question)}
+    if chat_history:
+        given["chat_history"] = list(chat_history)
+    if filter:
+        given["filter"] = filter
+    return given
+
+
+def _sum_usage(by_model: Mapping[str, Any]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for usage in by_model.values():
+        for name in ("input_tokens", "output_tokens", "total_tokens"):
+            total[name] = total.get(name, 0) + int(usage.get(name, 0))
+    return total

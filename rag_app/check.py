@@ -1,0 +1,137 @@
+"""Does each part of a pipeline work? Proved by using it once, not by looking at its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag_app import registry
+from rag_app.errors import RagAppError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rag_app.app import RagApp
+    from rag_app.config import Section
+
+_SENTENCE = "A sentence to see whether this part works."
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part and whether it worked; `remedy` is what to do when it did not."""
+
+    part: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def check(app: RagApp) -> Iterator[Check]:
+    """Use each part once, cheaply: list a source, embed a text, keep a chunk, ask for a token.
+
+    The index's own content is not touched: the chunk goes to a collection of its own.
+    """
+    config = app.config
+    for place, section in enumerate(config.sources):
+        yield _try(f"sources[{place}] ({section.kind})", lambda s=section: _list_source(s))
+    yield _try(f"splitter ({config.splitter.kind})", lambda: _split(app))
+    embeddings = _try(f"embeddings ({config.embeddings.kind})", lambda: _embed(app))
+    yield embeddings
+    store = f"vector_store ({config.vector_store.kind})"
+    if embeddings.ok:
+        yield _try(store, lambda: _keep_a_chunk(app))
+        yield _try(f"retriever ({config.retriever.kind})", lambda: _build_retriever(app))
+    else:
+        yield Check(store, False, "not tried, it needs the embeddings", embeddings.remedy)
+    if config.reranker is not None:
+        yield _try(f"reranker ({config.reranker.kind})", lambda: _rerank(app))
+    if config.chat_model is not None:
+        yield _try(f"chat_model ({config.chat_model.kind})", lambda: _ask_a_token(app))
+    yield _try(f"chain ({config.chain.kind})", lambda: _build_chain(app))
+
+
+def _try(part: str, prove: Callable[[], str]) -> Check:
+    try:
+        return Check(part, True, prove())
+    except RagAppError as error:
+        where = "" if error.where.partition(".")[0] in part else f"{error.where}: "
+        return Check(part, False, f"{where}{error.wrong}", error.remedy)
+    except Exception as error:  # a library's own words are better than none
+        return Check(part, False, f"{type(error).__name__}: {error}", "")
+
+
+def _list_source(section: Section) -> str:
+    loader = registry.build("loaders", section.kind, section.options)
+    listed = getattr(loader, "origins", loader.lazy_load)
+    first = list(islice(listed(), 1))
+    return (
+        f"listed, first: {first[0].source}" if first and hasattr(first[0], "source") else "listed"
+    )
+
+
+def _split(app: RagApp) -> str:
+    section = app.config.splitter
+    splitter = registry.build("splitters", section.kind, section.options, tokenizer=app.embeddings)
+    return f"{len(splitter.split_text(_SENTENCE))} chunk from a sentence"
+
+
+def _embed(app: RagApp) -> str:
+    vector = app.embeddings.embed_query(_SENTENCE)
+    window = getattr(app.embeddings, "max_tokens", None)
+    return f"{len(vector)} dimensions" + (f", window {window} tokens" if window else "")
+
+
+def _keep_a_chunk(app: RagApp) -> str:
+    from rag_app.store import Row
+
+    section = app.config.vector_store
+    collection = f"{app.config.name}_check"
+    store = registry.build(
+        "vector_stores",
+        section.kind,
+        section.options,
+        embeddings=app.embeddings,
+        collection=collection,
+    )
+    vector = np.asarray(app.embeddings.embed_query(_SENTENCE), dtype=np.float32)
+    try:
+        store.upsert([Row("check", _SENTENCE, vector, {"source": "check", "start": 0, "end": 1})])
+        found = store.search(vector, 1)
+        if not found or found[0][0].id != "check" or found[0][1] < 0.999:
+            raise StoreError(collection, f"a chunk written was read as {found!r}", "")
+        store.delete(["check"])
+        if store.count():
+            raise StoreError(collection, "a deleted chunk is still there", "")
+    finally:
+        store.drop()
+        store.close()
+    return "a chunk written, found and deleted"
+
+
+def _build_retriever(app: RagApp) -> str:
+    _ = app._first_stage
+    return f"ready; {app.index.manifest.count_chunks()} chunks in the index"
+
+
+def _rerank(app: RagApp) -> str:
+    from langchain_core.documents import Document
+
+    section: Any = app.config.reranker
+    compressor = registry.build("rerankers", section.kind, section.options)
+    ordered = compressor.compress_documents([Document(_SENTENCE, id="check")], _SENTENCE)
+    return f"{len(ordered)} chunk scored"
+
+
+def _ask_a_token(app: RagApp) -> str:
+    model: Any = app.chat_model
+    reply = model.invoke("Answer with the word: ready", max_tokens=1)
+    return f"answered {reply.text[:20]!r}"
+
+
+def _build_chain(app: RagApp) -> str:
+    _ = app.chain
+    return "built"

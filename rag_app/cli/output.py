@@ -1,0 +1,106 @@
+"""What the commands print: JSON shapes that others rely on, and the same for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rag_app.types import Answer, Hit, IngestReport, SearchResult
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout, in any script."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def note(words: str) -> None:
+    """A message for people: on stderr."""
+    click.echo(words, err=True)
+
+
+def ingest_json(report: IngestReport) -> dict[str, Any]:
+    """`ingest --json`; `seen == indexed + unchanged + quarantined + excluded`."""
+    return {
+        "documents": {
+            "seen": report.seen,
+            "indexed": report.indexed,
+            "unchanged": report.unchanged,
+            "deleted": report.deleted,
+            "quarantined": report.quarantined,
+            "excluded": report.excluded,
+        },
+        "chunks": {
+            "written": report.chunks_written,
+            "deleted": report.chunks_deleted,
+            "total": report.chunks_total,
+        },
+        "embedded": report.embedded,
+        "truncated": report.truncated,
+        "seconds": round(report.seconds, 3),
+        "quarantine": [asdict(each) for each in report.quarantine],
+    }
+
+
+def search_json(result: SearchResult) -> dict[str, Any]:
+    """`search --json`."""
+    return {
+        "query": result.query,
+        "hits": [hit_json(hit) for hit in result.hits],
+        "timings_ms": _rounded(result.timings_ms),
+    }
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """`ask --json`; a citation has `page` and `heading` only where its document has them."""
+    return {
+        "question": answer.question,
+        "answer": answer.answer,
+        "citations": [
+            {n: v for n, v in asdict(c).items() if v is not None} for c in answer.citations
+        ],
+        "context": [hit_json(hit) for hit in answer.context],
+        "timings_ms": _rounded(answer.timings_ms),
+        "usage": dict(answer.usage),
+    }
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON: every rank with the score that list gave."""
+    return {
+        "id": hit.id,
+        "source": hit.source,
+        "text": hit.text,
+        "start": hit.start,
+        "end": hit.end,
+        "similarity": hit.similarity,
+        "score": hit.score,
+        "ranks": {name: asdict(rank) for name, rank in hit.ranks.items()},
+        "metadata": dict(hit.metadata),
+    }
+
+
+def ingest_lines(report: IngestReport) -> list[str]:
+    """What an ingest did, for people."""
+    lines = [
+        f"documents: {report.seen} seen = {report.indexed} indexed + {report.unchanged} unchanged"
+        f" + {report.quarantined} quarantined + {report.excluded} excluded;"
+        f" {report.deleted} deleted",
+        f"chunks: {report.chunks_written} written, {report.chunks_deleted} deleted,"
+        f" {report.chunks_total} in the index; {report.embedded} texts embedded"
+        f" in {report.seconds:.1f} s",
+    ]
+    if report.truncated:
+        lines.append(
+            f"truncated: {report.truncated} chunks are longer than the embedding model's window;"
+            " their ends are not in the vectors. Set splitter.chunk_size lower."
+        )
+    lines += [f"quarantined: {each.source}: {each.reason}" for each in report.quarantine]
+    return lines
+
+
+def _rounded(timings: Any) -> dict[str, float]:
+    return {stage: round(ms, 2) for stage, ms in timings.items()}

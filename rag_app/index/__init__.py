@@ -1,0 +1,1 @@
+"""Sources to documents to chunks to vectors to store, and the record of what should be there."""

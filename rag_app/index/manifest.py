@@ -1,0 +1,243 @@
+"""The record of what should be in the store: documents, chunks, and unfinished work.
+
+One SQLite file beside the index (WAL, synchronous=FULL). A document's new chunks are *staged* here,
+text included, before the store sees one of them, and the document is *committed* only after the
+store has them all: an interrupted ingest finds its unfinished work on the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rag_app.errors import IndexStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+FORMAT = "1"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS origins (
+    origin TEXT PRIMARY KEY, fingerprint TEXT, settings TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents (
+    source TEXT PRIMARY KEY, origin TEXT NOT NULL, version TEXT, staged TEXT) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS documents_by_origin ON documents (origin);
+CREATE TABLE IF NOT EXISTS chunks (
+    id TEXT PRIMARY KEY, source TEXT NOT NULL, staged INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS chunks_by_source ON chunks (source);
+CREATE TABLE IF NOT EXISTS staged (
+    id TEXT PRIMARY KEY, source TEXT NOT NULL, place INTEGER NOT NULL,
+    text TEXT NOT NULL, metadata TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source, place);
+"""
+
+
+class Known(NamedTuple):
+    """The version of a document that is current or, if `staged`, waits to be written."""
+
+    version: str
+    staged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StagedChunk:
+    """A chunk on its way to the store."""
+
+    id: str
+    text: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDocument:
+    """A document read and split, its chunks waiting to be written."""
+
+    source: str
+    origin: str
+    version: str
+    chunks: Sequence[StagedChunk]
+
+
+class Manifest:
+    """The manifest of one index; `path` None keeps it in RAM, for a store that is in RAM too.
+
+    Raises:
+        IndexStateError: the file is not a manifest, or of a format this version does not know.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(
+                path or ":memory:", check_same_thread=False, isolation_level=None, timeout=30
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise IndexStateError(
+                f"index {path}", f"not a readable manifest ({error})", _RESTORE
+            ) from error
+        if self.get("format") is None:
+            self.set(format=FORMAT, revision=f"{uuid.uuid4().hex}-0", generation="1")
+        if self.get("format") != FORMAT:
+            wrong = (
+                f"manifest format {self.get('format')} is not {FORMAT}, which this version reads"
+            )
+            raise IndexStateError(f"index {path}", wrong, _RESTORE)
+
+    def close(self) -> None:
+        """Release the file; safe to call twice."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def get(self, key: str) -> str | None:
+        """One value of the manifest's head, None when it was never set."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set(self, **values: str | None) -> None:
+        """Set values of the head; None removes one."""
+        with self.transaction() as db:
+            for key, value in values.items():
+                if value is None:
+                    db.execute("DELETE FROM meta WHERE key = ?", (key,))
+                else:
+                    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def advance(self) -> None:
+        """Give the content a new revision: whatever was derived from the old one is stale."""
+        stem, _, number = (self.get("revision") or "").rpartition("-")
+        self.set(revision=f"{stem}-{int(number) + 1}")
+
+    def clear(self) -> None:
+        """Forget every document; identity and revision are set anew by the next ingest."""
+        with self.transaction() as db:
+            for table in ("origins", "documents", "chunks", "staged"):
+                db.execute(f"DELETE FROM {table}")
+        self.set(identity=None, splitter=None, dimension=None)
+        self.advance()
+
+    # -- what is known -----------------------------------------------------------------------
+
+    def origin(self, origin: str) -> tuple[str | None, str] | None:
+        """The fingerprint and settings under which `origin` was last read whole."""
+        return self._db.execute(
+            "SELECT fingerprint, settings FROM origins WHERE origin = ?", (origin,)
+        ).fetchone()  # type: ignore[no-any-return]
+
+    def versions(self, origin: str) -> dict[str, Known]:
+        """What is known of each document of `origin`, by its name."""
+        rows = self._db.execute(
+            "SELECT source, coalesce(staged, version), staged IS NOT NULL "
+            "FROM documents WHERE origin = ?",
+            (origin,),
+        )
+        return {row[0]: Known(row[1], bool(row[2])) for row in rows}
+
+    def origins(self) -> set[str]:
+        """Every origin that has documents."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT origin FROM documents")}
+
+    def chunk_ids(self, source: str) -> dict[str, bool]:
+        """The chunks of a document that the store may hold: id to whether it is only staged."""
+        rows = self._db.execute("SELECT id, staged FROM chunks WHERE source = ?", (source,))
+        return {row[0]: bool(row[1]) for row in rows}
+
+    def count_chunks(self) -> int:
+        """How many chunks the store should hold once nothing is staged."""
+        return int(self._db.execute("SELECT count(*) FROM chunks WHERE NOT staged").fetchone()[0])
+
+    def is_empty(self) -> bool:
+        """Whether no chunk was ever planned or written, or all are gone again."""
+        return self._db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone() is None
+
+    def count_staged(self) -> int:
+        """Chunks waiting to be written."""
+        return int(self._db.execute("SELECT count(*) FROM staged").fetchone()[0])
+
+    def staged_sources(self) -> list[str]:
+        """Documents that wait to be written, in the order of their names."""
+        rows = self._db.execute("SELECT source FROM documents WHERE staged IS NOT NULL")
+        return sorted(row[0] for row in rows)
+
+    def staged_chunks(self, source: str) -> list[StagedChunk]:
+        """The chunks of a waiting document, in the order of the text."""
+        rows = self._db.execute(
+            "SELECT id, text, metadata FROM staged WHERE source = ? ORDER BY place", (source,)
+        )
+        return [StagedChunk(row[0], row[1], json.loads(row[2])) for row in rows]
+
+    # -- what changes ------------------------------------------------------------------------
+
+    def stage(
+        self, documents: Iterable[StagedDocument], origins: Iterable[tuple[str, str | None, str]]
+    ) -> None:
+        """Plan documents' new chunks: every id is on record before the store sees it.
+
+        `origins` were read whole: each with its fingerprint and the settings it was read under.
+        """
+        with self.transaction() as db:
+            for document in documents:
+                _stage(db, document)
+            db.executemany("INSERT OR REPLACE INTO origins VALUES (?, ?, ?)", origins)
+
+    def commit(self, documents: Mapping[str, Iterable[str]]) -> None:
+        """The store holds exactly these chunk ids of these documents: their new version is current."""
+        with self.transaction() as db:
+            for source, ids in documents.items():
+                db.execute("DELETE FROM chunks WHERE source = ?", (source,))
+                db.executemany("INSERT INTO chunks VALUES (?, ?, 0)", ((i, source) for i in ids))
+                db.execute("DELETE FROM staged WHERE source = ?", (source,))
+                db.execute(
+                    "UPDATE documents SET version = staged, staged = NULL WHERE source = ?",
+                    (source,),
+                )
+
+    def forget_document(self, source: str) -> None:
+        """The document and its chunks are gone from the store."""
+        with self.transaction() as db:
+            for table in ("documents", "chunks", "staged"):
+                db.execute(f"DELETE FROM {table} WHERE source = ?", (source,))
+
+
+def _stage(db: sqlite3.Connection, document: StagedDocument) -> None:
+    source = document.source
+    db.execute("DELETE FROM staged WHERE source = ?", (source,))
+    db.execute(
+        "INSERT INTO documents VALUES (?, ?, NULL, ?) ON CONFLICT (source) "
+        "DO UPDATE SET origin = excluded.origin, staged = excluded.staged",
+        (source, document.origin, document.version),
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO chunks VALUES (?, ?, 1)", ((c.id, source) for c in document.chunks)
+    )
+    db.executemany(
+        "INSERT INTO staged VALUES (?, ?, ?, ?, ?)",
+        (
+            (c.id, source, place, c.text, json.dumps(c.metadata, ensure_ascii=False))
+            for place, c in enumerate(document.chunks)
+        ),
+    )
+
+
+_RESTORE = "Restore the file, or delete the index folder and run: rag-app ingest"
