@@ -1,0 +1,54 @@
+# Every target makes what it needs; `make` alone is what a change has to pass.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := test
+.PHONY: help demo test lint types docs docs-check bench format clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: .venv/.core ## Ask the guide a question: no key, no server, no download after the install
+	@$(BIN)/rag-app demo
+
+test: lint types docs-check ## Lint, types, generated parts, then every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/.dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev ## mypy --strict
+	$(BIN)/mypy
+
+docs: .venv/.dev ## Write the generated parts: schema, README tables
+	$(BIN)/python scripts/write_docs.py
+
+docs-check: .venv/.dev
+	$(BIN)/python scripts/write_docs.py --check
+
+bench: .venv/.dev ## Benchmarks beside peers, as ratios
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/embedding_throughput.py
+
+format: .venv/.dev ## Rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment, indexes and caches
+	rm -rf .venv .rag .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# A plain venv, then a current pip: old ones cannot resolve the full set.
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --upgrade "pip>=25.3"
+
+.venv/.core: pyproject.toml constraints.txt | .venv/bin/python
+	@test -e .venv/.dev || $(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
