@@ -1,0 +1,147 @@
+"""What a store holds and what a backend must be able to do: `Row`, `Rows`, and what is let in.
+
+Knows nothing of LangChain. `rag_app.store.Store` checks every row here before a backend sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from rag_app.errors import StoreError
+from rag_app.json_values import find_non_json, is_unicode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from rag_app.filters import Node
+    from rag_app.types import Metadata
+
+    Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """What a store holds of one chunk. `vector` is float32 of shape (d,), of norm 1 once stored."""
+
+    id: str
+    text: str
+    vector: Vector
+    metadata: Metadata
+
+
+class Rows(Protocol):
+    """A backend's primitives for one collection. `Store` has checked and normalised what they get.
+
+    Every method may be called from several threads at once, raises `StoreError` when the store
+    fails, and sees what other processes wrote.
+
+    Attributes:
+        place: what messages call the store: "vector_store.memory".
+        persistent: whether the rows outlive the process.
+    """
+
+    place: str
+    persistent: bool
+
+    @property
+    def dimension(self) -> int | None:
+        """Numbers per vector, recorded at the first upsert; None before it and after `drop`."""
+        ...
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        """Write rows of distinct ids, any number; an id that is there is replaced whole."""
+        ...
+
+    def query(self, vector: Vector, k: int, where: Node | None) -> list[tuple[Row, float]]:
+        """The `k` >= 1 rows of highest cosine among those that match, best first, all if fewer."""
+        ...
+
+    def fetch(self, ids: Sequence[str]) -> list[Row]:
+        """The rows of these ids that are there, in any order."""
+        ...
+
+    def scan(self) -> Iterator[Row]:
+        """Every row, each once."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove these ids; one that is not there is no error."""
+        ...
+
+    def count(self) -> int:
+        """The number of rows."""
+        ...
+
+    def drop(self) -> None:
+        """Remove all rows and the recorded dimension; the collection can be filled again."""
+        ...
+
+    def close(self) -> None:
+        """Free files, locks and connections; a second call does nothing."""
+        ...
+
+
+def check_row(row: Row, place: str) -> Row:
+    """The row with its vector normalised.
+
+    Raises:
+        StoreError: id, text, metadata or vector is nothing that a store can hold.
+    """
+    check_words(row.id, row.text, row.metadata, place)
+    return replace(row, vector=normalise(row.vector, f"the vector of {row.id!r}", place))
+
+
+def check_words(id: Any, text: Any, metadata: Any, place: str) -> None:
+    """Refuse an id or text that is no Unicode string, and metadata that is no JSON object."""
+    if not isinstance(id, str) or not id or not is_unicode(id):
+        raise StoreError(place, f"the id {id!r} is not a text of Unicode", "Give a text as id.")
+    if not isinstance(text, str) or not is_unicode(text):
+        raise StoreError(
+            place,
+            f"the text of {id!r} is not a string of Unicode",
+            "Decode it first; drop what UTF-8 cannot hold (lone surrogates).",
+        )
+    if not isinstance(metadata, dict):
+        wrong = f"the metadata of {id!r} is of type {type(metadata).__name__}"
+        raise StoreError(place, wrong, "Give a dict.")
+    if bad := find_non_json(metadata):
+        raise StoreError(
+            place,
+            f"metadata {bad[0]!r} of {id!r}: {bad[1]}",
+            "Give JSON values: .isoformat() of dates, .item() of NumPy values, list() of tuples.",
+        )
+
+
+def normalise(vector: ArrayLike, what: str, place: str) -> Vector:
+    """`vector` as float32 of norm 1, shape (d,).
+
+    Raises:
+        StoreError: it is not a flat list of numbers, or it has no direction (zero, NaN, infinite).
+    """
+    try:
+        given = np.asarray(vector, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise StoreError(place, f"{what} is not a list of numbers", "Give numbers.") from error
+    if given.ndim != 1 or not len(given):
+        raise StoreError(place, f"{what} has the shape {given.shape}", "Give one flat list.")
+    largest = np.abs(given).max()
+    if not np.isfinite(largest) or largest == 0:
+        wrong = f"{what} is zero" if largest == 0 else f"{what} holds NaN or infinite numbers"
+        raise StoreError(place, f"{wrong}: it has no direction", "Check the embedding model.")
+    scaled = given / largest  # so that the squares of huge and tiny numbers keep their digits
+    unit: Vector = (scaled / np.linalg.norm(scaled)).astype(np.float32)
+    return unit
+
+
+def wrong_dimension(what: str, given: int, dimension: int, place: str) -> StoreError:
+    """The error for a vector that does not fit the collection."""
+    return StoreError(
+        place,
+        f"{what} has {given} dimensions, the collection {dimension}",
+        "Use the embedding model it was filled with, or another collection.",
+    )
