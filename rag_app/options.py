@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic.fields import FieldInfo
 
 
 class Options(BaseModel):
@@ -16,12 +17,17 @@ class Options(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The options that decide *what* is computed, without those that only decide how fast or where."""
         fields = type(self).model_fields.items()
-        kept = {n for n, f in fields if not (f.json_schema_extra or {}) == OPERATIONAL}
+        kept = {n for n, f in fields if not _is_operational(f)}
         return self.model_dump(mode="json", include=kept)
 
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
 """`Field(json_schema_extra=OPERATIONAL)`: threads, batch sizes, keys, addresses: not part of an identity."""
+
+
+def _is_operational(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("operational"))
 
 
 def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
