@@ -83,7 +83,7 @@ class MiniLM:
         return len(_tokenize(text))
 
     def token_spans(self, text: str) -> list[Span]:
-        """The character span of each token of `text`, in order, without [CLS] and [SEP]; never cut."""
+        """The character span of each token of `text`, in order, without [CLS] and [SEP]; uncut."""
         return _tokenize(text).offsets[1:-1]
 
     def _run(self, output: str, texts: Sequence[str]) -> list[NDArray[np.float32]]:

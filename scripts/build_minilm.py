@@ -165,7 +165,7 @@ class Drawing:
         return self.node("Reshape", [joined, self.integers([0, WIDTH])])
 
     def linear(self, x: str, name: str, inputs: int, outputs: int) -> str:
-        """`x @ weight + bias`; in int8 `x` has one scale and each output channel of the weight its own."""
+        """`x @ weight + bias`; in int8 with one scale for `x` and one per output channel."""
         bias = self.weight(f"{name}.bias", [outputs])
         if self.precision == "fp32":
             weight = self.weight(f"{name}.weight", [outputs, inputs])
