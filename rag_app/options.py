@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
-from pydantic.fields import FieldInfo
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 class Options(BaseModel):
@@ -31,7 +33,8 @@ def _is_operational(field: FieldInfo) -> bool:
 
 
 def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder")
+    context = info.context or {}
+    folder = context.get("folders", {}).get(info.field_name, context.get("folder"))
     return path.expanduser() if folder is None else Path(folder) / path.expanduser()
 
 
