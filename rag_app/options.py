@@ -1,30 +1,53 @@
-"""What every backend's `Config` is made of: strict options, paths that belong to the config file, secrets."""
+"""What every backend's `Config` is made of: strict options, paths beside the config, secrets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
 class Options(BaseModel):
-    """The base of every `Config`: unknown keys are refused, values never change, secrets never show."""
+    """The base of every `Config`: unknown keys refused, values frozen, secrets never shown."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`k: true` is a slip of the pen; Python would take it for 1."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        parts = {annotation, *get_args(annotation)}
+        if isinstance(value, bool) and parts & {int, float} and bool not in parts:
+            if int in parts:
+                raise PydanticCustomError("int_type", "Input should be a whole number")
+            raise PydanticCustomError("float_type", "Input should be a number")
+        return value
 
     def identity(self) -> dict[str, Any]:
-        """The options that decide *what* is computed, without those that only decide how fast or where."""
+        """The options that decide *what* is computed, without those for how fast or where."""
         fields = type(self).model_fields.items()
         kept = {n for n, f in fields if not _is_operational(f)}
         return self.model_dump(mode="json", include=kept)
 
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
-"""`Field(json_schema_extra=OPERATIONAL)`: threads, batch sizes, keys, addresses: not part of an identity."""
+"""`Field(json_schema_extra=OPERATIONAL)`: threads, keys, addresses: no part of an identity."""
 
 
 def _is_operational(field: FieldInfo) -> bool:

@@ -1,0 +1,113 @@
+"""What a validated config is: a section for each part, with its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import SecretStr
+
+from rag_app.options import Field, FilePath, Options
+
+if TYPE_CHECKING:
+    from rag_app.config.nodes import Steps
+
+KIND_OF_SECTION: Final = {
+    "splitter": "splitters",
+    "embeddings": "embeddings",
+    "vector_store": "vector_stores",
+    "retriever": "retrievers",
+    "reranker": "rerankers",
+    "chat_model": "chat_models",
+    "chain": "chains",
+}
+"""Each section that names one backend, and the kind of backend it names."""
+
+DEFAULT_KINDS: Final = {
+    "splitter": "recursive",
+    "embeddings": "minilm",
+    "vector_store": "memory",
+    "retriever": "hybrid",
+    "chain": "qa",
+}
+"""The backend of a section that is left out; the chain is `extractive` without a chat model."""
+
+OPTIONAL: Final = frozenset({"reranker", "chat_model"})
+"""Sections that may be left out for none."""
+
+NAME: Final = r"[a-z][a-z0-9_-]{1,40}"
+
+
+class IndexOptions(Options):
+    """Where the index keeps what is not in the vector store."""
+
+    path: FilePath = Field(
+        Path(".rag"), description="folder of the record of documents and of the word index"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One chosen backend: its name and its options.
+
+    Attributes:
+        variables: what was written for each option that came from an environment variable.
+    """
+
+    kind: str
+    options: Options
+    variables: Mapping[Steps, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AppConfig:
+    """A validated pipeline. No secret shows in its repr or in `describe`.
+
+    Attributes:
+        folder: where relative paths start: the file's folder, else the current one.
+        warnings: combinations that work but are known to be bad, in words.
+    """
+
+    name: str
+    sources: tuple[Section, ...]
+    splitter: Section
+    embeddings: Section
+    vector_store: Section
+    retriever: Section
+    reranker: Section | None
+    chat_model: Section | None
+    chain: Section
+    index: IndexOptions
+    file: Path | None
+    folder: Path
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """All of it, defaults too, as JSON values: secrets as `***`, variables as written."""
+        described: dict[str, Any] = {"name": self.name, "sources": [*map(_describe, self.sources)]}
+        for name in KIND_OF_SECTION:
+            section = getattr(self, name)
+            described[name] = None if section is None else _describe(section)
+        return {**described, "index": _jsonable(self.index.model_dump())}
+
+
+def _describe(section: Section) -> dict[str, Any]:
+    described = {"kind": section.kind, **_jsonable(section.options.model_dump())}
+    for steps, text in section.variables.items():
+        inner: Any = described
+        for step in steps[:-1]:
+            inner = inner[step]
+        inner[steps[-1]] = inner[steps[-1]] if inner[steps[-1]] == "***" else text
+    return described
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
