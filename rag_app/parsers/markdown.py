@@ -112,13 +112,14 @@ def _pick(values: dict[Any, Any]) -> dict[str, Any]:
     title = values.get("title")
     found = {"title": title.strip()} if isinstance(title, str) and title.strip() else {}
     for name, keys in (("created", _CREATED), ("modified", _MODIFIED)):
-        date = next((d for key in keys if (d := _read_date(values.get(key)))), None)
+        date = next((d for key in keys if (d := read_date(values.get(key)))), None)
         if date:
             found[name] = date
     return found
 
 
-def _read_date(value: object) -> str | None:
+def read_date(value: object) -> str | None:
+    """ISO 8601 of a date, a datetime or their ISO text; None for anything else."""
     if isinstance(value, datetime.date):
         return value.isoformat()
     try:

@@ -1,0 +1,115 @@
+"""JSON lines, plain or gzipped: each line a document; a bad one is reported, the rest goes on."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from rag_app.parsers.parsed import Broken, Parsed, ParseError, name_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_GZIP = b"\x1f\x8b"
+
+
+def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
+    """One document per line that is not blank.
+
+    `options`: `text` (fields that make the text, a newline between them), `id` (field; None for
+    `_id`, else `id`, else the line's number), `title` (field). The other fields are the metadata.
+
+    Raises:
+        ParseError: not one line holds anything, or the gzip stream is damaged.
+    """
+    lines = _read_lines(data)
+    seen: dict[str, int] = {}
+    empty = True
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            empty = False
+            yield _read_line(number, line, options, seen)
+    if empty:
+        raise ParseError("no text")
+
+
+def _read_lines(data: bytes) -> Iterator[bytes]:
+    stream: Any = io.BytesIO(data)
+    if data.startswith(_GZIP):
+        stream = gzip.GzipFile(fileobj=stream)
+    try:
+        for number, line in enumerate(stream):
+            yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+    except (OSError, EOFError, zlib.error) as error:
+        raise ParseError(f"its gzip stream is damaged: {error}") from error
+
+
+def _read_line(
+    number: int, line: bytes, options: Mapping[str, Any], seen: dict[str, int]
+) -> Parsed | Broken:
+    try:
+        record = json.loads(line.decode(), parse_constant=_refuse_constant)
+        if not isinstance(record, dict):
+            raise ParseError(f"holds a JSON {type(record).__name__}, not an object")
+        part = _identify(number, record, options.get("id"), seen)
+        return Parsed(_make_text(record, options["text"]), _describe(record, options), part)
+    except json.JSONDecodeError as error:
+        return Broken(f"line={number}", f"is not JSON: {error.msg} at column {error.colno}")
+    except UnicodeDecodeError as error:
+        return Broken(f"line={number}", f"is not UTF-8: {error.reason} at byte {error.start}")
+    except RecursionError:
+        return Broken(f"line={number}", "is nested too deeply")
+    except (ParseError, ValueError) as error:
+        return Broken(f"line={number}", str(error))
+
+
+def _identify(
+    number: int, record: Mapping[str, Any], field: str | None, seen: dict[str, int]
+) -> str:
+    """The record's id, else `line=<number>`; the first record with an id keeps it."""
+    tried = [field] if field else ["_id", "id"]
+    key = next((record[name] for name in tried if record.get(name) not in (None, "")), None)
+    if key is None and field:
+        raise ParseError(f"has no {field!r}; its fields are {', '.join(record)}")
+    if key is None:
+        return f"line={number}"
+    if isinstance(key, bool) or not isinstance(key, str | int | float):
+        raise ParseError(f"its id is neither a text nor a number but {json.dumps(key)[:60]}")
+    first = seen.setdefault(str(key), number)
+    if first != number:
+        raise ParseError(f"repeats the id {str(key)!r} of line {first}")
+    return str(key)
+
+
+def _make_text(record: Mapping[str, Any], fields: list[str]) -> str:
+    given = {field: record[field] for field in fields if record.get(field) is not None}
+    if not given:
+        wanted = ", ".join(map(repr, fields))
+        raise ParseError(
+            f"has none of the text fields {wanted}; its fields are {', '.join(record)}"
+        )
+    for field, value in given.items():
+        if isinstance(value, bool | list | dict):
+            raise ParseError(f"its text field {field!r} holds a {type(value).__name__}")
+    text = "\n".join(words for value in given.values() if (words := str(value).strip()))
+    if not text:
+        raise ParseError("no text")
+    return text
+
+
+def _describe(record: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field that is not text, under a name of its own, and the title."""
+    title_field = options.get("title", "title")
+    kept = {k: v for k, v in record.items() if k not in options["text"] and k != title_field}
+    metadata = {name_column(name): value for name, value in kept.items()}
+    title = record.get(title_field)
+    if isinstance(title, str) and title.strip():
+        metadata["title"] = title.strip()
+    return metadata
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ParseError(f"holds {name}, which is not JSON")
