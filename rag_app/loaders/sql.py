@@ -1,0 +1,244 @@
+"""Rows of a database query: any database SQLAlchemy has a dialect for, read only.
+
+Each row is a document. A row without text, without an id or with an id that came before is
+reported; the rest goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import importlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+from pydantic import AfterValidator, SecretStr, ValidationInfo
+
+from rag_app.errors import MissingPackageError, SourceError
+from rag_app.options import OPERATIONAL, Field, Options, Secret
+from rag_app.parsers.parsed import name_column
+from rag_app.types import Origin, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from langchain_core.documents import Document
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import CursorResult
+
+    from rag_app.loaders._source import SourceLoader
+
+_SQLITE = "sqlite:///"
+
+
+def _from_config_folder(url: SecretStr, info: ValidationInfo) -> SecretStr:
+    """A relative SQLite file starts at the folder of the config file, as every path does."""
+    given, folder = url.get_secret_value(), (info.context or {}).get("folder")
+    file = given.removeprefix(_SQLITE)
+    if folder is None or file == given or file.startswith((":", "file:")) or not file:
+        return url
+    return SecretStr(_SQLITE + (Path(folder) / file).as_posix())
+
+
+class Config(Options):
+    """The options of an `sql` source."""
+
+    url: Annotated[Secret, AfterValidator(_from_config_folder)] = Field(
+        description="SQLAlchemy URL of the database; as ${VARIABLE} when it holds a password.",
+        json_schema_extra={**OPERATIONAL, "literal": True},
+    )
+    query: str = Field(min_length=1, description="The SELECT to run; it is never written to.")
+    text: str | list[str] = Field(
+        "text", min_length=1, description="Column or columns that make the text, in this order."
+    )
+    id: str | list[str] = Field(
+        "id", min_length=1, description="Column or columns that identify a row."
+    )
+    title: str | None = Field(None, description="Column that is the document's title.")
+    metadata: list[str] | None = Field(
+        None, description="Columns kept as metadata; by default all but the text's and the title."
+    )
+    name: str = Field(
+        "rows", min_length=1, description="What the sources are called: sql:<name>#<id>."
+    )
+
+
+def build(config: Config) -> SourceLoader:
+    """The loader of one query's rows."""
+    from rag_app.loaders._source import SourceLoader
+
+    return SourceLoader(Rows(config))
+
+
+class Rows:
+    """The rows of one query: one `Origin`, without a fingerprint, since only loading can tell."""
+
+    def __init__(self, config: Config) -> None:
+        importlib.import_module("sqlalchemy")  # now, so that its absence is known when building
+        self.config = config
+        self.source = f"sql:{config.name}"
+
+    def close(self) -> None:
+        """Nothing stays open between two loads."""
+
+    def origins(self) -> Iterator[Origin]:
+        """The query, as one."""
+        yield Origin(self.source, None, self._load)
+
+    def _load(self) -> Iterator[Document | Unreadable]:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        engine = self._connect()
+        try:
+            with _open_read_only(engine) as connection:
+                options = {"stream_results": True, "yield_per": 500, "no_parameters": True}
+                rows = connection.execution_options(**options).exec_driver_sql(self.config.query)
+                yield from self._read(rows)
+        except SQLAlchemyError as error:
+            raise self._wrap(error) from None  # its own text holds the statement and its values
+        finally:
+            engine.dispose()
+
+    def _connect(self) -> Engine:
+        from sqlalchemy import create_engine
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+        self._check_file()
+        try:
+            return create_engine(self.config.url.get_secret_value())
+        except ModuleNotFoundError as error:
+            what = f"needs the package {error.name!r}, which is not installed"
+            raise MissingPackageError(
+                "loaders.sql", what, f"Run: pip install {error.name}"
+            ) from error
+        except (ArgumentError, NoSuchModuleError):
+            raise SourceError(
+                f"{self.source}: url",
+                "is not a database URL that SQLAlchemy knows",
+                "It reads dialect+driver://user:password@host:port/database.",
+            ) from None
+
+    def _check_file(self) -> None:
+        """SQLite would create a missing file, and an empty database has nothing to say."""
+        file = self.config.url.get_secret_value().removeprefix(_SQLITE).partition("?")[0]
+        is_file = file and not file.startswith((":", "file:")) and "://" not in file
+        if is_file and not Path(file).is_file():
+            raise SourceError(
+                f"{self.source}: url",
+                f"there is no SQLite file {file!r}",
+                "Give its path; a relative one starts at the config file's folder.",
+            )
+
+    def _read(self, rows: CursorResult[Any]) -> Iterator[Document | Unreadable]:
+        columns = list(rows.keys())
+        self._check_columns(columns)
+        seen: set[str] = set()
+        for number, row in enumerate(rows, 1):
+            yield self._to_document(number, dict(zip(columns, row, strict=True)), seen)
+
+    def _check_columns(self, columns: list[str]) -> None:
+        repeated = {column for column in columns if columns.count(column) > 1}
+        if repeated:
+            what = f"gives two columns called {min(repeated)!r}"
+            raise SourceError(f"{self.source}: query", what, "Name them apart with AS.")
+        wanted = [*self._text, *self._id, self.config.title, *(self.config.metadata or [])]
+        for name in wanted:
+            if name is not None and name not in columns:
+                what = f"gives no column {name!r}; it gives {', '.join(columns)}"
+                raise SourceError(f"{self.source}: query", what, "Select it, or name another.")
+
+    def _to_document(
+        self, number: int, row: dict[str, Any], seen: set[str]
+    ) -> Document | Unreadable:
+        from langchain_core.documents import Document
+
+        key = [row[name] for name in self._id]
+        if any(value is None for value in key):
+            return Unreadable(
+                f"{self.source}#row={number}", f"its {' and '.join(self._id)} is NULL"
+            )
+        part = "/".join(quote(str(to_json(value)), safe=" ") for value in key)
+        source = f"{self.source}#{part if len(key) > 1 else to_json(key[0])}"
+        if source in seen:
+            return Unreadable(f"{self.source}#row={number}", f"repeats the id {part!r}")
+        seen.add(source)
+        text = "\n".join(str(to_json(row[name])) for name in self._text if row[name] is not None)
+        if not text.strip():
+            return Unreadable(source, "no text")
+        return Document(text, metadata={**self._describe(row), "source": source})
+
+    def _describe(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        left = [name for name in row if name not in self._text and name != self.config.title]
+        kept = left if self.config.metadata is None else self.config.metadata
+        found = {name_column(name): to_json(row[name]) for name in kept}
+        if self.config.title is not None and row[self.config.title] is not None:
+            found["title"] = str(to_json(row[self.config.title]))
+        return found
+
+    @property
+    def _text(self) -> list[str]:
+        return [self.config.text] if isinstance(self.config.text, str) else self.config.text
+
+    @property
+    def _id(self) -> list[str]:
+        return [self.config.id] if isinstance(self.config.id, str) else self.config.id
+
+    def _wrap(self, error: Exception) -> SourceError:
+        from sqlalchemy.engine import make_url
+
+        said = str(getattr(error, "orig", None) or type(error).__name__).strip().partition("\n")[0]
+        url = make_url(self.config.url.get_secret_value())
+        for secret in (url.password, *url.query.values()):
+            said = said.replace(str(secret), "***") if secret else said
+        place = f"{url.get_backend_name()} database {url.database!r}"
+        remedy = "Run the query in the database's own client; check the url."
+        return SourceError(self.source, f"the {place} refused: {said}", remedy)
+
+
+def to_json(value: Any) -> Any:
+    """A database value as a JSON value: exact where JSON can be, text where it cannot."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, decimal.Decimal):
+        return _from_decimal(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(value))
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [to_json(item) for item in value]
+    return str(value.total_seconds() if isinstance(value, datetime.timedelta) else value)
+
+
+def _from_decimal(value: decimal.Decimal) -> int | float | str:
+    if not value.is_finite():
+        return str(value)
+    if value == value.to_integral_value():
+        return int(value)
+    return float(value) if decimal.Decimal(repr(float(value))) == value else str(value)
+
+
+def _from_bytes(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode("ascii")
+
+
+def _open_read_only(engine: Engine) -> Connection:
+    """A connection whose transaction cannot write, where the database can be told so."""
+    dialect = engine.dialect.name
+    connection = engine.connect()
+    if dialect == "postgresql":
+        return connection.execution_options(postgresql_readonly=True)
+    first = {"sqlite": "PRAGMA query_only = ON", "mysql": "START TRANSACTION READ ONLY"}
+    if dialect in first:
+        connection.exec_driver_sql(first[dialect])
+    return connection
