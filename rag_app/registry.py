@@ -8,7 +8,6 @@ one only.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -17,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import MissingPackageError, UsageError
+from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,14 +46,15 @@ def module(kind: str, name: str) -> ModuleType:
     """Import the backend `name` of `kind`.
 
     Raises:
-        UsageError: no such backend; the message lists those there are and the nearest.
+        UsageError: no such backend, with those there are and the nearest; or two of that name.
         MissingPackageError: the module itself needs a package that is not installed.
     """
-    own, installed = _own(kind), _installed(kind)
-    if name in own:
+    own, installed = name in _own(kind), _installed(kind).get(name, [])
+    _refuse_two(kind, name, own, installed)
+    if own:
         return importlib.import_module(f"{KINDS[kind]}.{name}")
-    if name in installed:
-        return _load(kind, name, installed[name])
+    if installed:
+        return _load(kind, name, installed[0])
     raise UsageError(kind, *unknown(name, names(kind)))
 
 
@@ -79,7 +80,8 @@ def build(kind: str, name: str, config: Options, **parts: Any) -> Any:
     try:
         return made(config, **{part: parts[part] for part in wanted if part in parts})
     except ImportError as error:
-        raise missing_package(f"{kind}.{name}", name, error) from error
+        raise_missing(f"{kind}.{name}", name, error)
+        raise
 
 
 def build_chain(name: str, options: Options, parts: Mapping[str, Callable[[], Any]]) -> Any:
@@ -89,7 +91,8 @@ def build_chain(name: str, options: Options, parts: Mapping[str, Callable[[], An
     try:
         return made(options=options, **{p: make() for p, make in parts.items() if p in wanted})
     except ImportError as error:
-        raise missing_package(f"chains.{name}", name, error) from error
+        raise_missing(f"chains.{name}", name, error)
+        raise
 
 
 def missing_package(where: str, extra: str, error: ImportError) -> Exception:
@@ -110,12 +113,17 @@ def missing_package(where: str, extra: str, error: ImportError) -> Exception:
     )
 
 
+def raise_missing(where: str, extra: str, error: ImportError) -> None:
+    """Raise MissingPackageError if that is what `error` is; else leave it to the caller."""
+    found = missing_package(where, extra, error)
+    if found is not error:
+        raise found from error
+
+
 def unknown(given: str, allowed: Iterable[str]) -> tuple[str, str]:
     """The words for a name that is not `allowed`: what is wrong, and the nearest name."""
     listed = sorted(allowed)
-    near = difflib.get_close_matches(given.lower().replace("-", "_"), listed, n=1, cutoff=0.6)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{given!r} is not one of {', '.join(listed)}", hint.strip()
+    return f"{given!r} is not one of {', '.join(listed)}", did_you_mean(given, listed)
 
 
 def _own(kind: str) -> set[str]:
@@ -123,13 +131,29 @@ def _own(kind: str) -> set[str]:
     return {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
 
 
-def _installed(kind: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"rag_app.{kind}")}
+def _installed(kind: str) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"rag_app.{kind}"):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _refuse_two(kind: str, name: str, own: bool, installed: list[EntryPoint]) -> None:
+    """Which of two backends of one name was meant cannot be known."""
+    offered = ["rag-app"] * own + sorted(p.dist.name if p.dist else p.value for p in installed)
+    if len(offered) > 1:
+        wrong = f"two packages offer {name!r}: {', '.join(offered)}"
+        raise UsageError(kind, wrong, "Uninstall the one you do not want.")
 
 
 def _load(kind: str, name: str, point: EntryPoint) -> ModuleType:
     try:
         loaded: ModuleType = point.load()
     except ImportError as error:
-        raise missing_package(f"{kind}.{name}", name, error) from error
+        raise_missing(f"{kind}.{name}", name, error)
+        raise
+    lacking = [part for part in ("Config", "build") if not hasattr(loaded, part)]
+    if lacking:
+        wrong = f"{name!r} ({point.value}) has no {' and no '.join(lacking)}"
+        raise UsageError(kind, wrong, "A backend is a module with `Config` and `build`.")
     return loaded

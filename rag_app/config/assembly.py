@@ -36,7 +36,7 @@ from rag_app.config.secrets import refuse_secrets
 from rag_app.config.variables import expand
 from rag_app.config.warn import find_warnings
 from rag_app.config.wording import report
-from rag_app.errors import MissingPackageError
+from rag_app.errors import UsageError
 from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Assembly:
 
     def _name(self, file: Path | None) -> str:
         node = self.root.entries.get("name")
-        remedy = "Use 2 to 41 of a-z, 0-9, - and _, a letter first."
+        remedy = "Use a-z, 0-9, - and _, a letter first, at most 41 characters."
         if node is None:
             stem = "default" if file is None else re.sub(r"[^a-z0-9]+", "-", file.stem.lower())
             if not re.fullmatch(NAME, stem):
@@ -180,7 +180,7 @@ class Assembly:
         place = branch.entries["kind"].place
         try:
             model = registry.config_class(kind, chosen)
-        except MissingPackageError as error:
+        except UsageError as error:
             self.problems.add(place, at_kind, f"{show_word(chosen)!r} {error.wrong}", error.remedy)
             return None
         made: Options | None = self._validate(model, branch, at)
