@@ -1,0 +1,220 @@
+"""The BM25 index of a set of chunks: built from their words, kept in a folder, read by memory map.
+
+Scores are Lucene's BM25 as `bm25s` computes it (Lù 2024, "BM25S: Orders of magnitude faster lexical
+search via eager sparse scoring"): for every query word,
+idf * tf / (tf + k1 * (1 - b + b * length / mean length)) with
+idf = ln(1 + (n - df + 0.5) / (df + 0.5)).
+Files are JSON and NumPy arrays; no pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from rag_app.errors import IndexStateError
+from rag_app.filters import matches, parse
+from rag_app.words import TokenizerName, tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from rag_app.rows import Row
+    from rag_app.types import Filter
+
+FORMAT: Final = 1
+"""Raised when the words or the files of an index change their form."""
+
+_IDS = "ids.json"
+_HOUR: Final = 3600.0
+
+
+class Scoring(NamedTuple):
+    """What decides a BM25 score: how texts become words, and the two constants."""
+
+    tokenizer: TokenizerName
+    k1: float
+    b: float
+
+
+@dataclass(frozen=True)
+class LexicalIndex:
+    """The BM25 index of some chunks.
+
+    Attributes:
+        ids: of the chunks, sorted; equal scores come in this order.
+        scores: bm25s's index over them, None when no chunk has a word.
+    """
+
+    scoring: Scoring
+    ids: list[str]
+    scores: Any
+
+    @classmethod
+    def build(cls, texts: Iterable[tuple[str, str]], scoring: Scoring) -> LexicalIndex:
+        """Index chunks given as (id, text)."""
+        cut = tokenizer(scoring.tokenizer)
+        vocabulary: dict[str, int] = {}
+        words = {
+            id: [vocabulary.setdefault(word, len(vocabulary)) for word in cut(text)]
+            for id, text in texts
+        }
+        ids = sorted(words)
+        if not vocabulary:
+            return cls(scoring, ids, None)
+        scores = _open_bm25s().BM25(method="lucene", k1=scoring.k1, b=scoring.b, backend="numpy")
+        scores.index(([words[id] for id in ids], vocabulary), show_progress=False)
+        return cls(scoring, ids, scores)
+
+    def rank(self, query: str) -> Iterator[tuple[str, float]]:
+        """Ids of the chunks that share a word with `query`, with their scores, best first."""
+        if self.scores is None:
+            return
+        vocabulary = self.scores.vocab_dict
+        words = tokenizer(self.scoring.tokenizer)(query)
+        known = [vocabulary[word] for word in words if word in vocabulary]
+        if not known:
+            return
+        scores: NDArray[np.float32] = self.scores.get_scores_from_ids(known)
+        (matching,) = np.nonzero(scores > 0)
+        for place in matching[np.argsort(-scores[matching], kind="stable")]:
+            yield self.ids[place], float(scores[place])
+
+    def save(self, folder: Path) -> None:
+        """Write the index as `folder`: whole or not at all, whoever else writes it too."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        (unfinished / _IDS).write_text(json.dumps(self.ids), encoding="utf-8")
+        if self.scores is not None:
+            self.scores.save(unfinished, show_progress=False, allow_pickle=False)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            # Another process was faster, or what lies there is damaged.
+            if self.load(folder, self.scoring) is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: Path, scoring: Scoring) -> LexicalIndex | None:
+        """The index saved as `folder`; None when there is none, or it cannot be read."""
+        try:
+            ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
+            if not (folder / "params.index.json").exists():
+                return cls(scoring, ids, None)
+            scores = _open_bm25s().BM25.load(
+                folder, mmap=True, allow_pickle=False, show_progress=False
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        whole = scores.scores["num_docs"] == len(ids)
+        return cls(scoring, ids, scores) if whole else None
+
+
+class WordSearch:
+    """BM25 over the chunks of an index, brought up to date whenever the index has changed.
+
+    Args:
+        index: whose chunks; with a folder the BM25 index is kept there, for every process.
+        scoring: how to score.
+    """
+
+    def __init__(self, index: Any, scoring: Scoring) -> None:
+        self._index = index
+        self._scoring = scoring
+        self._lock = threading.Lock()
+        self._held: tuple[str, LexicalIndex] | None = None
+
+    def find(self, query: str, k: int, filter: Filter | None) -> list[tuple[Row, float]]:
+        """The `k` chunks of highest score among those that match the filter, best first.
+
+        Only chunks that share a word with the query: fewer than `k`, or none, may be found.
+        """
+        where = parse(filter)
+        ranked = self.refresh().rank(query)
+        found: list[tuple[Row, float]] = []
+        batch = k
+        while len(found) < k and (scores := dict(islice(ranked, batch))):
+            rows = self._index.store.fetch(list(scores))
+            found += [(row, scores[row.id]) for row in rows if matches(where, row.metadata)]
+            batch = min(2 * batch, 1000)
+        return found[:k]
+
+    def refresh(self) -> LexicalIndex:
+        """The BM25 index of the index as it is now: held, read from its folder, or built.
+
+        Raises:
+            IndexStateError: its folder cannot be written.
+        """
+        with self._lock:
+            revision = self._index.revision
+            while self._held is None or self._held[0] != revision:
+                opened = self._open(revision)
+                if self._index.revision == revision:
+                    self._held = revision, opened
+                revision = self._index.revision
+            return self._held[1]
+
+    def _open(self, revision: str) -> LexicalIndex:
+        folder = self._place(revision)
+        loaded = None if folder is None else LexicalIndex.load(folder, self._scoring)
+        if loaded is not None:
+            return loaded
+        texts = ((row.id, row.text) for row in self._index.scan())
+        built = LexicalIndex.build(texts, self._scoring)
+        if folder is not None and self._index.revision == revision:
+            _save(built, folder)
+        return built
+
+    def _place(self, revision: str) -> Path | None:
+        if self._index.folder is None:
+            return None
+        return Path(self._index.folder, "bm25", _hash([FORMAT, *self._scoring]), _hash(revision))
+
+
+def _save(index: LexicalIndex, folder: Path) -> None:
+    try:
+        index.save(folder)
+    except OSError as error:
+        raise IndexStateError(
+            "bm25",
+            f"{folder} cannot be written: {error.strerror or error}",
+            "Make room or give this user the right to write there.",
+        ) from error
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what earlier revisions, and processes that died, left beside `folder`."""
+    for other in folder.parent.iterdir():
+        if other == folder or (
+            other.name.startswith(".unfinished-") and time.time() - other.stat().st_mtime < _HOUR
+        ):
+            continue
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def _open_bm25s() -> Any:
+    import bm25s
+
+    return bm25s

@@ -1,0 +1,225 @@
+"""Hits and retrievers: what was found as a value, as a LangChain document, and fused lists."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import run_in_executor
+
+from rag_app.errors import UsageError
+from rag_app.timing import timed
+from rag_app.types import Hit, Rank
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForRetrieverRun,
+        CallbackManagerForRetrieverRun,
+    )
+
+    from rag_app.types import Filter, Metadata
+
+_OWN = ("source", "start", "end", "_hit")
+
+
+class Search(Protocol):
+    """A way of finding chunks in an index; `HitRetriever` makes a LangChain retriever of it."""
+
+    def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
+        """The `k` >= 1 best chunks among those that match the filter, best first."""
+        ...
+
+    def refresh(self) -> None:
+        """Bring what is derived from the index up to date; searching does it when it must."""
+        ...
+
+
+def make_hit(
+    id: str,
+    text: str,
+    metadata: Metadata,
+    *,
+    similarity: float | None,
+    score: float,
+    ranks: Mapping[str, Rank],
+) -> Hit:
+    """A hit from what a store holds of a chunk. One stored without a span counts as a whole."""
+    start = metadata.get("start", 0)
+    return Hit(
+        id=id,
+        source=str(metadata.get("source", "")),
+        text=text,
+        start=start,
+        end=metadata.get("end", start + len(text)),
+        similarity=similarity,
+        score=score,
+        ranks=ranks,
+        metadata={name: value for name, value in metadata.items() if name not in _OWN},
+    )
+
+
+def to_document(hit: Hit) -> Document:
+    """The hit as LangChain's document; similarity, score and ranks under the key `_hit`."""
+    found = {
+        "similarity": hit.similarity,
+        "score": hit.score,
+        "ranks": {name: asdict(rank) for name, rank in hit.ranks.items()},
+    }
+    place = {"source": hit.source, "start": hit.start, "end": hit.end, "_hit": found}
+    return Document(hit.text, id=hit.id, metadata={**hit.metadata, **place})
+
+
+def to_hit(document: Document) -> Hit:
+    """The hit a document stands for; the score is 0 when no retriever of ours found it."""
+    found = document.metadata.get("_hit", {})
+    return make_hit(
+        document.id or "",
+        document.page_content,
+        document.metadata,
+        similarity=found.get("similarity"),
+        score=found.get("score", 0.0),
+        ranks={name: Rank(**rank) for name, rank in found.get("ranks", {}).items()},
+    )
+
+
+def fuse(
+    lists: Mapping[str, Sequence[Hit]], weights: Mapping[str, float], rank_constant: float = 60
+) -> list[Hit]:
+    """Reciprocal rank fusion by chunk id: the sum of `weight / (rank_constant + rank)` over lists.
+
+    A hit keeps its rank and score in every list. Lists of weight 0 add no hits. Equal scores stay
+    in the order of the lists.
+
+    Source: Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and
+    individual Rank Learning Methods", SIGIR 2009.
+    """
+    scores: dict[str, float] = defaultdict(float)
+    copies: dict[str, list[Hit]] = defaultdict(list)
+    for name, hits in lists.items():
+        for rank, hit in enumerate(hits, 1):
+            scores[hit.id] += weights[name] / (rank_constant + rank)
+            copies[hit.id].append(hit)
+    fused = [_join_copies(copies[id], score) for id, score in scores.items() if score > 0]
+    return sorted(fused, key=lambda hit: -hit.score)
+
+
+def _join_copies(copies: Sequence[Hit], score: float) -> Hit:
+    first = copies[0]
+    similarities = [hit.similarity for hit in copies if hit.similarity is not None]
+    return Hit(
+        id=first.id,
+        source=first.source,
+        text=first.text,
+        start=first.start,
+        end=first.end,
+        similarity=similarities[0] if similarities else None,
+        score=score,
+        ranks={name: rank for hit in copies for name, rank in hit.ranks.items()},
+        metadata=first.metadata,
+    )
+
+
+class OptionRetriever(BaseRetriever):
+    """A LangChain retriever whose `ainvoke` takes the options that its `invoke` takes."""
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
+    ) -> list[Document]:
+        search = partial(self._get_relevant_documents, run_manager=run_manager.get_sync())
+        return await run_in_executor(None, search, query, **options)
+
+
+class HitRetriever(OptionRetriever):
+    """A search over an index as LangChain's retriever.
+
+    `invoke(query, k=…, filter=…)`: how many chunks, and which may be found (`rag_app.filters`).
+
+    Attributes:
+        search: finds the chunks; a `Search`.
+        index: the index searched; it is asked whether it is ready before every search.
+        k: how many chunks, unless `invoke` says otherwise.
+    """
+
+    search: Any
+    index: Any
+    k: int
+
+    def refresh(self) -> None:
+        """Bring what is derived from the index up to date."""
+        self.search.refresh()
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
+        k: int | None = None,
+        filter: Filter | None = None,
+        **unknown: Any,
+    ) -> list[Document]:
+        _refuse(unknown)
+        wanted = _check_k(self.k if k is None else k)
+        self.index.check_ready()
+        if wanted == 0:
+            return []
+        return [to_document(hit) for hit in self.search.search(query, wanted, filter)]
+
+
+class RerankingRetriever(OptionRetriever):
+    """A retriever whose finds a reranker puts in a new order and cuts.
+
+    The retriever fetches its own `k`; the reranker keeps its own `k`, or the `k` of `invoke`.
+    """
+
+    retriever: BaseRetriever
+    compressor: BaseDocumentCompressor
+
+    def refresh(self) -> None:
+        """Bring what is derived from the index up to date."""
+        if isinstance(self.retriever, HitRetriever):
+            self.retriever.refresh()
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,
+        k: int | None = None,
+        filter: Filter | None = None,
+        **unknown: Any,
+    ) -> list[Document]:
+        _refuse(unknown)
+        options: dict[str, Any] = {} if filter is None else {"filter": filter}
+        if k is not None and _check_k(k) > getattr(self.retriever, "k", k):
+            options["k"] = k
+        config = {"callbacks": run_manager.get_child()}
+        found = self.retriever.invoke(query, config, **options)  # type: ignore[arg-type]
+        with timed("rerank"):
+            ranked = self._with_k(k).compress_documents(found, query)
+        return list(ranked)[:k]
+
+    def _with_k(self, k: int | None) -> BaseDocumentCompressor:
+        """The reranker, keeping `k` where it lets itself be told."""
+        if k is None or "k" not in type(self.compressor).model_fields:
+            return self.compressor
+        return self.compressor.model_copy(update={"k": k})
+
+
+def _refuse(unknown: Mapping[str, Any]) -> None:
+    if unknown:
+        name = next(iter(unknown))
+        raise UsageError(
+            "retriever", f"{name!r} is not an option of a search", "It takes: k, filter."
+        )
+
+
+def _check_k(k: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+        raise UsageError("k", f"{k!r} is not a number of chunks", "Give a whole number from 0.")
+    return k

@@ -1,0 +1,97 @@
+"""Finds chunks whose vectors are nearest to the question's: by meaning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag_app.options import Field, Options
+from rag_app.retrieval import HitRetriever, make_hit
+from rag_app.store import select_diverse
+from rag_app.timing import timed
+from rag_app.types import Hit, Rank
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from rag_app.types import Filter
+
+
+class Config(Options):
+    """Options of dense search."""
+
+    k: int = Field(8, ge=1, le=10_000, description="How many chunks to return.")
+    min_similarity: float | None = Field(
+        None, ge=-1, le=1, description="Leave out chunks of a lower cosine similarity."
+    )
+    mmr_lambda: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Choose by maximal marginal relevance, so that chunks do not repeat each "
+        "other: 1 counts similarity to the question alone, 0 difference alone. Left out: no MMR.",
+    )
+    fetch_k: int = Field(
+        40, ge=1, le=10_000, description="How many candidates MMR chooses from; at least k."
+    )
+
+
+def build(config: Config, index: Any) -> HitRetriever:
+    """The retriever over `index`."""
+    return HitRetriever(search=DenseSearch(config, index), index=index, k=config.k)
+
+
+class DenseSearch:
+    """Nearest vectors, and MMR over them when asked for."""
+
+    def __init__(self, config: Config, index: Any) -> None:
+        self._config = config
+        self._index = index
+
+    def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
+        """The `k` chunks of highest cosine; with MMR those it chooses, scored by its worth."""
+        with timed("embed"):
+            vector = self._index.embeddings.embed_query(query)
+        with timed("dense"):
+            if self._config.mmr_lambda is None:
+                return self.find_nearest(vector, k, filter)
+            candidates = self.find_nearest(vector, max(k, self._config.fetch_k), filter)
+            return self._diversify(candidates, k, self._config.mmr_lambda)
+
+    def find_nearest(self, vector: ArrayLike, k: int, filter: Filter | None) -> list[Hit]:
+        """The `k` chunks nearest to `vector`, of at least the similarity asked for."""
+        found = self._index.store.search(vector, k, filter)
+        least = self._config.min_similarity
+        return [
+            make_hit(
+                document.id,
+                document.page_content,
+                document.metadata,
+                similarity=similarity,
+                score=similarity,
+                ranks={"dense": Rank(rank, similarity)},
+            )
+            for rank, (document, similarity) in enumerate(found, 1)
+            if least is None or similarity >= least
+        ]
+
+    def refresh(self) -> None:
+        """Nothing: the store's vectors are the index."""
+
+    def _diversify(self, hits: Sequence[Hit], k: int, weight: float) -> list[Hit]:
+        by_id = {hit.id: hit for hit in hits}
+        rows = self._index.store.fetch([hit.id for hit in hits])
+        found = [(row, by_id[row.id].score) for row in rows]
+        chosen = select_diverse(found, k, weight)
+        vectors = np.array([found[place][0].vector for place in chosen])
+        diverse = []
+        for step, place in enumerate(chosen):
+            row, similarity = found[place]
+            nearest = float((vectors[:step] @ row.vector).max(initial=-1.0)) if step else 0.0
+            worth = weight * similarity - (1 - weight) * nearest
+            diverse.append(replace(by_id[row.id], score=worth))
+        return diverse

@@ -1,0 +1,113 @@
+"""Finds chunks by meaning and by words, and fuses the two lists by rank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import model_validator
+
+from rag_app.lexical import WordSearch
+from rag_app.options import Field, Options
+from rag_app.retrieval import HitRetriever, fuse, make_hit
+from rag_app.retrievers.bm25 import BM25Options
+from rag_app.timing import timed
+from rag_app.types import Hit, Rank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rag_app.types import Filter
+
+
+class Weights(Options):
+    """How much each list counts; 0 leaves a list out."""
+
+    dense: float = Field(1.0, ge=0, le=1000, description="Weight of the list by meaning.")
+    bm25: float = Field(1.0, ge=0, le=1000, description="Weight of the list by words.")
+
+    @model_validator(mode="after")
+    def _check_some(self) -> Self:
+        if self.dense == self.bm25 == 0:
+            raise ValueError("dense and bm25 are both 0; at least one must be more")
+        return self
+
+
+class Config(Options):
+    """Options of hybrid search."""
+
+    k: int = Field(8, ge=1, le=10_000, description="How many chunks to return.")
+    fetch_k: int = Field(
+        100, ge=1, le=10_000, description="How many chunks each list contributes; at least k."
+    )
+    weights: Weights = Field(Weights(), description="How much each list counts.")
+    rank_constant: float = Field(
+        60,
+        ge=0,
+        le=10_000,
+        description="Constant of reciprocal rank fusion: the lower, the more first places count.",
+    )
+    bm25: BM25Options = Field(BM25Options(), description="Options of the word search.")
+
+
+def build(config: Config, index: Any) -> HitRetriever:
+    """The retriever over `index`."""
+    return HitRetriever(search=HybridSearch(config, index), index=index, k=config.k)
+
+
+class HybridSearch:
+    """Dense and BM25 search fused by reciprocal rank."""
+
+    def __init__(self, config: Config, index: Any) -> None:
+        self._config = config
+        self._index = index
+        self._words = WordSearch(index, config.bm25.scoring())
+
+    def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
+        """The `k` chunks of highest fused score, with similarity and the rank in each list."""
+        config, depth = self._config, max(k, self._config.fetch_k)
+        with timed("embed"):
+            vector = np.asarray(self._index.embeddings.embed_query(query), np.float32)
+        with timed("dense"):
+            dense = self._search_dense(vector, depth, filter)
+        with timed("bm25"):
+            words = self._search_words(query, vector, depth, filter)
+        with timed("fusion"):
+            weights = {"dense": config.weights.dense, "bm25": config.weights.bm25}
+            return fuse({"dense": dense, "bm25": words}, weights, config.rank_constant)[:k]
+
+    def refresh(self) -> None:
+        """Build the BM25 index of the chunks as they are now, unless it is there."""
+        self._words.refresh()
+
+    def _search_dense(
+        self, vector: NDArray[np.float32], k: int, filter: Filter | None
+    ) -> list[Hit]:
+        found = self._index.store.search(vector, k, filter)
+        return [
+            make_hit(
+                document.id,
+                document.page_content,
+                document.metadata,
+                similarity=similarity,
+                score=similarity,
+                ranks={"dense": Rank(rank, similarity)},
+            )
+            for rank, (document, similarity) in enumerate(found, 1)
+        ]
+
+    def _search_words(
+        self, query: str, vector: NDArray[np.float32], k: int, filter: Filter | None
+    ) -> list[Hit]:
+        unit = vector / np.linalg.norm(vector)
+        return [
+            make_hit(
+                row.id,
+                row.text,
+                row.metadata,
+                similarity=float(np.clip(unit @ row.vector, -1, 1)),
+                score=score,
+                ranks={"bm25": Rank(rank, score)},
+            )
+            for rank, (row, score) in enumerate(self._words.find(query, k, filter), 1)
+        ]
