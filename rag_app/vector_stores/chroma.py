@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -267,7 +268,7 @@ class ChromaRows:
                 f"the collection {collection.name!r} was not written by this rag-app",
                 "Choose another name, path or database.",
             )
-        made = collection.configuration["hnsw"]
+        made = collection.configuration_json["hnsw"]
         for option in ("max_neighbors", "ef_construction"):
             if made[option] != (asked := getattr(self._config, option)):
                 raise StoreError(
@@ -276,7 +277,7 @@ class ChromaRows:
                     f"Set it to {made[option]}, or ingest into a new index.",
                 )
         if made["ef_search"] != self._config.ef_search:
-            collection.modify(configuration={"hnsw": {"ef_search": self._config.ef_search}})
+            _set_ef_search(collection, self._config.ef_search)
 
     def _open(self) -> Any:
         with self._lock:
@@ -326,6 +327,13 @@ def _encode_name(name: str) -> str:
     if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,500}[a-zA-Z0-9]", name) and ".." not in name:
         return name
     return f"rag-app-{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+
+
+def _set_ef_search(collection: Any, ef_search: int) -> None:
+    with warnings.catch_warnings():
+        # Chroma says so of every collection that is given vectors, as ours are.
+        warnings.filterwarnings("ignore", "legacy embedding function", DeprecationWarning)
+        collection.modify(configuration={"hnsw": {"ef_search": ef_search}})
 
 
 def _read(collection: Any, ids: list[str]) -> list[Row]:
