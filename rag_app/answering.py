@@ -1,0 +1,165 @@
+"""What every chain does alike, so that its own file holds only its own steps.
+
+A chain is a generator from a `Question` to pieces of its output. `as_runnable` makes it a LangChain
+Runnable: `stream` yields the pieces, `invoke` adds them up, the async methods run it in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rag_app.errors import ModelError, UsageError
+from rag_app.model_errors import chat_model_errors
+from rag_app.timing import timed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from langchain_core.documents import Document
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables import Runnable
+
+    from rag_app.types import Citation, Filter
+
+Piece: TypeAlias = dict[str, Any]
+"""Part of an output: some of the keys `question`, `context`, `answer`, `citations`, `dropped`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a chain is asked.
+
+    Attributes:
+        chat_history: earlier messages, oldest first: `{"role", "content"}` or LangChain messages.
+        filter: on the metadata of chunks, handed to the retriever.
+    """
+
+    question: str
+    chat_history: Sequence[Any] = field(default=())
+    filter: Filter | None = None
+
+
+def read_question(given: Any) -> Question:
+    """A chain's input: a string, or `{"question", "chat_history"?, "filter"?}`.
+
+    Raises:
+        UsageError: anything else, an unknown key, or a question without words.
+    """
+    if isinstance(given, str):
+        given = {"question": given}
+    if not isinstance(given, Mapping):
+        wrong = f"a {type(given).__name__} was given"
+        raise UsageError("question", wrong, 'Give a string or {"question": …}.')
+    allowed = {"question", "chat_history", "filter"}
+    if unknown := sorted(map(str, given.keys() - allowed)):
+        wrong = f"{', '.join(unknown)} is not a key of a chain's input"
+        raise UsageError("question", wrong, f"It takes: {', '.join(sorted(allowed))}.")
+    question = given.get("question")
+    if not isinstance(question, str) or not question.strip():
+        raise UsageError("question", f"{question!r} asks nothing", "Write what you want to know.")
+    return Question(question, tuple(given.get("chat_history") or ()), given.get("filter") or None)
+
+
+def retrieve(retriever: BaseRetriever, asked: Question) -> list[Document]:
+    """The chunks for the question. The filter is passed only when there is one.
+
+    Raises:
+        UsageError: there is a filter, and the retriever would have ignored it.
+    """
+    if asked.filter is None:
+        return retriever.invoke(asked.question)
+    if not _takes_filter(retriever):
+        wrong = f"{type(retriever).__name__} takes no filter and would search everything"
+        raise UsageError("filter", wrong, "Use a retriever that takes one, or leave it out.")
+    return retriever.invoke(asked.question, filter=asked.filter)
+
+
+def _takes_filter(retriever: Any) -> bool:
+    find = getattr(retriever, "_get_relevant_documents", retriever.invoke)
+    parameters = inspect.signature(find).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return open_ended or "filter" in parameters
+
+
+def fit(documents: Sequence[Document], context_chars: int) -> list[Document]:
+    """The first documents, whole, whose texts fit into `context_chars` characters together.
+
+    Raises:
+        UsageError: not even the first fits.
+    """
+    kept: list[Document] = []
+    used = 0
+    for document in documents:
+        used += len(document.page_content)
+        if used > context_chars:
+            break
+        kept.append(document)
+    if documents and not kept:
+        wrong = f"{context_chars} characters do not hold the first chunk, which has {used}"
+        raise UsageError("chain.context_chars", wrong, "Raise it, or make the chunks smaller.")
+    return kept
+
+
+def write(chat_model: BaseChatModel, messages: Sequence[BaseMessage]) -> Iterator[str]:
+    """The model's reply as it comes.
+
+    Raises:
+        ModelError: the model refused, cannot be reached, or wrote nothing.
+    """
+    written = False
+    with timed("generate"), chat_model_errors(chat_model):
+        for chunk in chat_model.stream(list(messages)):
+            if text := str(chunk.text):
+                written = True
+                yield text
+    if not written:
+        wrong = "the model wrote nothing"
+        remedy = "Raise chat_model.max_tokens: a model that reasons may have spent them all."
+        raise ModelError("chat_model", wrong, remedy)
+
+
+def last_piece(citations: list[Citation], dropped: int) -> Piece:
+    """What a chain yields last; `dropped` only when a number pointed nowhere."""
+    return {"citations": citations, "dropped": dropped} if dropped else {"citations": citations}
+
+
+def as_runnable(
+    name: str, answer: Callable[[Question], Iterator[Piece]]
+) -> Runnable[Any, dict[str, Any]]:
+    """The chain `answer` as a Runnable. Its pieces add up: lists and strings are joined."""
+    from langchain_core.runnables import AddableDict, RunnableGenerator
+
+    def steps(inputs: Iterator[Any]) -> Iterator[dict[str, Any]]:
+        for piece in answer(read_question(_only(list(inputs)))):
+            yield AddableDict(piece)
+
+    async def asteps(inputs: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
+        given = [part async for part in inputs]
+        async for piece in _in_thread(steps(iter(given))):
+            yield piece
+
+    return RunnableGenerator(steps, asteps, name=name)
+
+
+def _only(parts: list[Any]) -> Any:
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole + part
+    return whole
+
+
+async def _in_thread(steps: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+    def advance() -> dict[str, Any] | None:
+        return context.run(lambda: next(steps, None))
+
+    while (piece := await loop.run_in_executor(None, advance)) is not None:
+        yield piece
