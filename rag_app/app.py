@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables import Runnable
 
@@ -119,7 +120,8 @@ class RagApp:
         from rag_app.retrieval import RerankingRetriever
 
         compressor = registry.build("rerankers", section.kind, section.options)
-        return RerankingRetriever(retriever=found, compressor=compressor)
+        reranked: BaseRetriever = RerankingRetriever(retriever=found, compressor=compressor)
+        return reranked
 
     @cached_property
     def chat_model(self) -> BaseChatModel | None:
@@ -199,11 +201,10 @@ class RagApp:
         """
         from rag_app.retrieval import to_hit
 
-        options = {"k": k, "filter": filter}
+        given: dict[str, Any] = {"k": k, "filter": filter}
+        given = {name: value for name, value in given.items() if value is not None}
         with collect() as timings:
-            found = self.retriever.invoke(
-                _require_words(query), **{n: v for n, v in options.items() if v is not None}
-            )
+            found = self.retriever.invoke(_require_words(query), **given)
         return SearchResult(query, tuple(map(to_hit, found)), timings)
 
     def ask(
@@ -251,6 +252,23 @@ class RagApp:
         Adding the pieces up gives what the chain's `invoke` returns. Raises as `ask` does.
         """
         yield from self.chain.stream(_chain_input(question, chat_history, filter))
+
+    def prompt(self, question: str, *, filter: Filter | None = None) -> Sequence[BaseMessage]:
+        """The messages the chat model would get for `question`, exactly; the model is not called.
+
+        Raises:
+            UsageError: the chain has no prompt. Others as `search`.
+        """
+        kind = self.config.chain.kind
+        write = getattr(registry.module("chains", kind), "write_prompt", None)
+        if write is None:
+            raise UsageError(
+                "chain", f"{kind!r} calls no chat model, so there is no prompt", "Use chain: qa."
+            )
+        given: dict[str, Any] = {} if filter is None else {"filter": filter}
+        found = self.retriever.invoke(_require_words(question), **given)
+        messages: Sequence[BaseMessage] = write(question, found, self.config.chain.options)
+        return messages
 
     @cached_property
     def _first_stage(self) -> BaseRetriever:

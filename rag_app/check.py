@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def check(app: RagApp) -> Iterator[Check]:
     """
     config = app.config
     for place, section in enumerate(config.sources):
-        yield _try(f"sources[{place}] ({section.kind})", lambda s=section: _list_source(s))
+        yield _try(f"sources[{place}] ({section.kind})", partial(_list_source, section))
     yield _try(f"splitter ({config.splitter.kind})", lambda: _split(app))
     embeddings = _try(f"embeddings ({config.embeddings.kind})", lambda: _embed(app))
     yield embeddings

@@ -14,7 +14,8 @@
 
     TruncationWarning             a Python warning: texts were longer than the model's window
 
-Each message reads `where: given, wrong. Allowed, or the command that fixes it.` and holds no secret.
+Each message reads `where: given, wrong. Allowed, or the command that fixes it.`
+None holds a secret.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RagAppError(Exception):
-    """The root: `where` is the place, `wrong` what was given and why it fails, `remedy` the way out.
+    """The root: `where` it is, what was given and is `wrong`, and the `remedy`.
 
     Args:
         where: the option, file, source or backend concerned, as its owner would write it.

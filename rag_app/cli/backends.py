@@ -18,15 +18,11 @@ def command(kind: str | None, name: str | None, as_json: bool) -> None:
     """List the backends of every KIND, of one, or the options of one by NAME."""
     from rag_app.catalogue import describe, list_backends
 
-    if kind and name:
-        value: Any = describe(kind, name)
-        text = _options_text
-    else:
-        value, text = list_backends(kind), _catalogue_text
+    value: Any = describe(kind, name) if kind and name else list_backends(kind)
     if as_json:
         print_json(value)
     else:
-        click.echo(text(value))
+        click.echo(_options_text(value) if name else _catalogue_text(value))
 
 
 def _catalogue_text(catalogue: dict[str, dict[str, str]]) -> str:

@@ -106,14 +106,14 @@ def _enter(index: Index) -> None:
     state = "ready" if manifest.get("splitter") == index.splitter else "writing"
     if manifest.get("state") == "writing":
         state = "writing"
-    manifest.set(identity=index.identity, splitter=index.splitter, state=state)
+    manifest.put(identity=index.identity, splitter=index.splitter, state=state)
 
 
 def _leave(index: Index, *, changed: bool) -> None:
     if changed:
         index.manifest.advance()
     if index.manifest.get("state") != "ready":
-        index.manifest.set(state="ready")
+        index.manifest.put(state="ready")
 
 
 def _report(
@@ -176,7 +176,7 @@ class _Writing:
     def _writes(self) -> None:
         """The store is about to change: an interruption from here on must be seen by queries."""
         if self._index.manifest.get("state") != "writing":
-            self._index.manifest.set(state="writing")
+            self._index.manifest.put(state="writing")
 
     def _batches(self) -> Iterator[list[_Work]]:
         batch: list[_Work] = []
@@ -189,7 +189,7 @@ class _Writing:
             yield batch
 
     def _put(self, chunks: Sequence[StagedChunk]) -> None:
-        """Upsert chunks; one the store already has keeps its vector, so it is not paid for again."""
+        """Upsert chunks; one the store already has keeps its vector and is not paid for again."""
         held = {row.id: row.vector for row in self._index.store.fetch([c.id for c in chunks])}
         new = [c for c in chunks if c.id not in held]
         held |= dict(zip((c.id for c in new), self._embed([c.text for c in new]), strict=True))

@@ -88,7 +88,7 @@ class Manifest:
                 f"index {path}", f"not a readable manifest ({error})", _RESTORE
             ) from error
         if self.get("format") is None:
-            self.set(format=FORMAT, revision=f"{uuid.uuid4().hex}-0", generation="1")
+            self.put(format=FORMAT, revision=f"{uuid.uuid4().hex}-0", generation="1")
         if self.get("format") != FORMAT:
             wrong = (
                 f"manifest format {self.get('format')} is not {FORMAT}, which this version reads"
@@ -115,7 +115,7 @@ class Manifest:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    def set(self, **values: str | None) -> None:
+    def put(self, **values: str | None) -> None:
         """Set values of the head; None removes one."""
         with self.transaction() as db:
             for key, value in values.items():
@@ -127,23 +127,24 @@ class Manifest:
     def advance(self) -> None:
         """Give the content a new revision: whatever was derived from the old one is stale."""
         stem, _, number = (self.get("revision") or "").rpartition("-")
-        self.set(revision=f"{stem}-{int(number) + 1}")
+        self.put(revision=f"{stem}-{int(number) + 1}")
 
     def clear(self) -> None:
         """Forget every document; identity and revision are set anew by the next ingest."""
         with self.transaction() as db:
             for table in ("origins", "documents", "chunks", "staged"):
                 db.execute(f"DELETE FROM {table}")
-        self.set(identity=None, splitter=None, dimension=None)
+        self.put(identity=None, splitter=None, dimension=None)
         self.advance()
 
     # -- what is known -----------------------------------------------------------------------
 
     def origin(self, origin: str) -> tuple[str | None, str] | None:
         """The fingerprint and settings under which `origin` was last read whole."""
-        return self._db.execute(
+        row: tuple[str | None, str] | None = self._db.execute(
             "SELECT fingerprint, settings FROM origins WHERE origin = ?", (origin,)
-        ).fetchone()  # type: ignore[no-any-return]
+        ).fetchone()
+        return row
 
     def versions(self, origin: str) -> dict[str, Known]:
         """What is known of each document of `origin`, by its name."""
@@ -202,7 +203,7 @@ class Manifest:
             db.executemany("INSERT OR REPLACE INTO origins VALUES (?, ?, ?)", origins)
 
     def commit(self, documents: Mapping[str, Iterable[str]]) -> None:
-        """The store holds exactly these chunk ids of these documents: their new version is current."""
+        """The store holds exactly these chunks of these documents: the new version is current."""
         with self.transaction() as db:
             for source, ids in documents.items():
                 db.execute("DELETE FROM chunks WHERE source = ?", (source,))
