@@ -80,7 +80,7 @@ class Assembly:
 
     def _name(self, file: Path | None) -> str:
         node = self.root.entries.get("name")
-        remedy = "Use a-z, 0-9, - and _, a letter first, at most 41 characters."
+        remedy = "Use 2 to 41 of a-z, 0-9, - and _, a letter first."
         if node is None:
             stem = "default" if file is None else re.sub(r"[^a-z0-9]+", "-", file.stem.lower())
             if not re.fullmatch(NAME, stem):
@@ -108,7 +108,7 @@ class Assembly:
         if not node.broken:
             what = "an empty list" if isinstance(node, Items) else show(node)
             wrong = f"{what} where a list of sources belongs"
-            self.problems.add(self._key("sources", node), ("sources",), wrong, example)
+            self.problems.add(node.place, ("sources",), wrong, example)
         return ()
 
     def _index(self) -> IndexOptions:

@@ -37,7 +37,7 @@ DEFAULT_KINDS: Final = {
 OPTIONAL: Final = frozenset({"reranker", "chat_model"})
 """Sections that may be left out for none."""
 
-NAME: Final = r"[a-z][a-z0-9_-]{0,40}"
+NAME: Final = r"[a-z][a-z0-9_-]{1,40}"
 
 
 class IndexOptions(Options):

@@ -51,14 +51,15 @@ def _expand(leaf: Leaf, steps: Steps, environment: Mapping[str, str], problems: 
     leaf.value = REFERENCE.sub(put, leaf.value)
     for wrong in bad:
         leaf.broken = True
-        problems.add(leaf.place, steps, wrong, _remedy(wrong))
+        problems.add(leaf.place, steps, wrong, _remedy(wrong, steps))
 
 
-def _remedy(wrong: str) -> str:
+def _remedy(wrong: str, steps: Steps) -> str:
     if "begins no variable" in wrong:
         return "Write ${NAME} or ${NAME:-default}; a literal one is written $${."
-    name = wrong.split()[2]
-    return f"Set {name}, or put it in a file .env beside the config."
+    remedy = f"Set {wrong.split()[2]}, or put it in a file .env beside the config."
+    keyless = " Without a key, leave chat_model out: chain: extractive quotes the documents."
+    return remedy + keyless * (steps[:1] == ("chat_model",))
 
 
 def write_literal(text: str) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rag_app import registry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from rag_app.config.model import Section
 
 
 def find_warnings(sections: Mapping[str, Any]) -> tuple[str, ...]:
@@ -16,7 +20,7 @@ def find_warnings(sections: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _warn_of_window(sections: Mapping[str, Any]) -> Iterator[str]:
-    window = getattr(sections["embeddings"].options, "max_tokens", None)
+    window = _window(sections["embeddings"])
     size = getattr(sections["splitter"].options, "chunk_size", None)
     if isinstance(window, int) and isinstance(size, int) and size > window:
         kind = sections["embeddings"].kind
@@ -24,6 +28,12 @@ def _warn_of_window(sections: Mapping[str, Any]) -> Iterator[str]:
             f"splitter.chunk_size: {size} tokens are more than {kind!r} reads ({window}); "
             "the rest of a chunk would not be searched by meaning."
         )
+
+
+def _window(section: Section) -> int | None:
+    """Tokens the model reads: its option `max_tokens`, or what its module says."""
+    fixed = getattr(registry.module("embeddings", section.kind), "MAX_TOKENS", None)
+    return getattr(section.options, "max_tokens", None) or fixed
 
 
 def _warn_of_reranker(sections: Mapping[str, Any]) -> Iterator[str]:

@@ -54,7 +54,8 @@ def report(
     kind = branch.entries.get("kind")
     name = kind.text if isinstance(kind, Leaf) else write_path(at)
     for steps, errors in _by_value(error, branch).items():
-        if not _is_broken(branch, steps):
+        above = steps[:-1] if errors[0]["type"] == "extra_forbidden" else steps
+        if not _is_broken(branch, above):
             wrong, remedy = _explain(errors, steps, find(branch, steps), model, name)
             place = _place(branch, steps, errors[0]["type"])
             problems.add(place, (*at, *steps), _mask(wrong, branch), remedy)
@@ -96,7 +97,8 @@ def _explain(
     if "value_error" in kinds or "assertion_error" in kinds:
         said = next(e for e in errors if e["type"] in {"value_error", "assertion_error"})
         wrong, _, remedy = str(said.get("ctx", {}).get("error", "not allowed")).partition(". ")
-        return wrong.rstrip("."), remedy
+        given = show(node) if isinstance(node, Leaf) and node.text not in wrong else ""
+        return f"{given}: {wrong.rstrip('.')}".removeprefix(": "), remedy
     if isinstance(node, Items) and not kinds & {"too_short", "too_long"}:
         return "a list where one value belongs", "Give one value."
     if "literal_error" in kinds or "enum" in kinds:
@@ -131,12 +133,28 @@ def _explain_type(
     bounds = _bounds(field)
     if any(_is_type_error(e["type"]) for e in errors) and types:
         remedy = f"Give {' or '.join(types)}{f' of {bounds}' if bounds else ''}."
-        if types == ["text"] and isinstance(node, Leaf) and node.value is not None:
+        if types in (["text"], ["a path"]) and isinstance(node, Leaf) and node.value is not None:
             remedy = f"Write it in quotes: '{show_word(node.text)}'."
         return f"{given} is not {' or '.join(types)}", remedy
-    words = errors[0]["msg"].removeprefix("Input should ").removeprefix("Value ")
-    words = re.sub(r"^(be|have) ", r"must \1 ", words)
-    return f"{given} is out of bounds: it {words}", f"Allowed: {bounds}." if bounds else ""
+    return _explain_limit(errors[0], given, bounds, field)
+
+
+def _explain_limit(
+    error: ErrorDetails, given: str, bounds: str, field: Mapping[str, Any]
+) -> tuple[str, str]:
+    """A value of the right type that is too small, too long or of the wrong form."""
+    limits, told = error.get("ctx", {}), _sentence(str(field.get("description", "")))
+    if error["type"].endswith(("too_short", "too_long")):
+        few = error["type"].endswith("too_short")
+        many = limits.get("min_length" if few else "max_length")
+        unit = "character" if error["type"].startswith("string") else "item"
+        size = f"at {'least' if few else 'most'} {many} {unit}{'s' * (many != 1)}"
+        return f"{given} is too {'short' if few else 'long'}", f"Give {size}."
+    if "pattern" in limits:
+        return f"{given} has not the form {limits['pattern']}", told
+    if bounds:
+        return f"{given} is out of bounds", f"Allowed: {bounds}."
+    return f"{given} is not allowed here", told
 
 
 def _is_type_error(kind: str) -> bool:

@@ -207,7 +207,8 @@ def _explain_syntax(error: yaml.MarkedYAMLError, reader: _Reader) -> tuple[Place
         what = "quoted text" if "quoted" in context else "list or mapping in brackets"
         wrong = f"the {what} that begins here is not closed or malformed"
         wrong += f", noticed on line {place.line}: {problem}"
-        return begun, (), wrong, "Close it, and separate its parts by commas."
+        remedy = "Close it, and separate its parts by commas."
+        return begun, (), wrong, "End it with the same mark." if "quoted" in context else remedy
     if "mapping values are not allowed" in problem:
         return (
             place,
