@@ -181,7 +181,8 @@ class RagApp:
         report = ingest(self.index, sources, splitter, progress=progress, rebuild=rebuild)
         refresh = getattr(self._first_stage, "refresh", None)
         if refresh is not None and report.chunks_total:
-            progress("indexing words", 0, None)
+            if report.chunks_written or report.chunks_deleted:
+                progress("indexing words", 0, None)
             refresh()
         return report
 

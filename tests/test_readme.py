@@ -1,0 +1,111 @@
+"""What the README shows is what happens: every command, config and program in it is run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rag_app.config import load_config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+BASE: dict[str, Any] = {"name": "handbook", "sources": [{"kind": "files", "path": "docs"}]}
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language, in the order of the page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def steps(block: str) -> list[tuple[str, str]]:
+    """Each command of a console block with the output shown under it."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a clone has, for commands that write beside it."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("configs", "rag_app/guide", "rag_app/schema.json"):
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+    return folder
+
+
+def test_the_first_command_and_its_output_stand_in_the_first_lines() -> None:
+    lines = README.splitlines()
+    first = next(i for i, line in enumerate(lines, 1) if line.startswith("$ "))
+    assert first < 15
+    assert lines[first].strip(), "the command is followed by its output"
+
+
+def test_every_command_shown_prints_what_is_shown(clone: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^demo:.*\n\t@\S+/rag-app demo$", makefile, re.MULTILINE)
+    shown = {"make demo": "rag-app demo", "make test": "true", "pip install .": "true"}
+    folder = clone
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    ran = 0
+    for command, output in [step for block in blocks("console") for step in steps(block)]:
+        whole = f"{shown.get(command, command)}\necho; pwd >&3"
+        done = subprocess.run(
+            ["bash", "-c", f"exec 3>{clone / 'pwd'}; {whole}"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        folder = Path((clone / "pwd").read_text().strip())
+        assert spaced(output) in spaced(done.stdout + done.stderr), command
+        ran += bool(output.strip())
+    assert ran >= 4
+
+
+def test_every_config_shown_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+    shown = [yaml.safe_load(block) for block in blocks("yaml")]
+    assert len(shown) >= 2
+    for config in shown:
+        variable = {"chat_model.api_key": None} if "chat_model" in config else {}
+        whole = BASE | config
+        if variable:
+            whole["chat_model"] = {
+                n: v for n, v in whole["chat_model"].items() if n != "api_key"
+            }
+        assert load_config(whole).name == "handbook"
+
+
+def test_the_program_shown_runs(clone: Path) -> None:
+    (program,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=clone, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    answer, *citations = done.stdout.splitlines()
+    assert "[1]" in answer
+    assert citations[0].startswith("1 ")
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
+    assert len(links) >= 3
+    assert [link for link in links if not (ROOT / link).exists()] == []
