@@ -57,13 +57,14 @@ class UsageError(RagAppError):
 class Problem:
     """One thing wrong with a config: where in the file, at which option, what, and what to do."""
 
-    place: str  # "rag-app.yaml:4:11", "--set", or "overrides"
+    place: str  # "rag-app.yaml:4:11", "--set retriever.k", or "overrides"
     path: str  # "retriever.k", as written
     wrong: str
     remedy: str
 
     def __str__(self) -> str:
-        where = f"{self.place}: {self.path}" if self.path else self.place
+        told = not self.path or self.place == f"--set {self.path}"
+        where = self.place if told else f"{self.place}: {self.path}"
         return f"{where}: {self.wrong}. {self.remedy}".rstrip()
 
 

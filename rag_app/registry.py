@@ -12,6 +12,8 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import sys
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
@@ -133,9 +135,15 @@ def _own(kind: str) -> set[str]:
 
 def _installed(kind: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=f"rag_app.{kind}"):
+    for point in _points(f"rag_app.{kind}", tuple(sys.path)):
         found.setdefault(point.name, []).append(point)
     return found
+
+
+@cache
+def _points(group: str, _path: tuple[str, ...]) -> list[EntryPoint]:
+    """The entry points on this `sys.path`; it takes a while to read every package's metadata."""
+    return list(entry_points(group=group))
 
 
 def _refuse_two(kind: str, name: str, own: bool, installed: list[EntryPoint]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_app.config.assembly import Assembly
-from rag_app.config.model import DEFAULT_KINDS
+from rag_app.config.model import DEFAULT_KINDS, KIND_OF_SECTION
 from rag_app.config.nodes import Branch, Items, Leaf, Origin, Place, Problems, from_python, show
 from rag_app.config.overrides import apply_overrides
 from rag_app.config.variables import read_dotenv
@@ -37,7 +37,8 @@ def load_config(
     file = None if isinstance(source, Mapping) else Path(source)
     folder = Path.cwd() if file is None else Path(os.path.abspath(file)).parent
     root = _read_mapping(source, problems) if isinstance(source, Mapping) else _read(file, problems)
-    apply_overrides(root, overrides, DEFAULT_KINDS, problems)
+    kinds: dict[str, str | None] = {**dict.fromkeys(KIND_OF_SECTION), **DEFAULT_KINDS}
+    apply_overrides(root, overrides, kinds, problems)
     dotenv = {} if file is None else read_dotenv(folder / ".env", problems)
     made = Assembly(root, folder, {**dotenv, **os.environ}, problems).make(file)
     problems.raise_any()

@@ -37,17 +37,17 @@ _STEP: Final = re.compile(r"\[(\d+)\]|([\w-]+)")
 def apply_overrides(
     root: Branch,
     overrides: Mapping[str, Any] | Sequence[str],
-    default_kinds: Mapping[str, str],
+    kinds: Mapping[str, str | None],
     problems: Problems,
 ) -> None:
     """Put each override into `root`, in order.
 
     Args:
-        default_kinds: the `kind` of a section that the config leaves out.
+        kinds: each section that names a backend, with the `kind` it has when it is left out.
     """
     pairs = _read_python(overrides, problems) if isinstance(overrides, Mapping) else None
     for steps, node in _read_lines(overrides, problems) if pairs is None else pairs:
-        _put(root, steps, node, default_kinds, problems)
+        _put(root, steps, node, kinds, problems)
 
 
 def _read_python(given: Mapping[str, Any], problems: Problems) -> list[tuple[Steps, Node]]:
@@ -112,13 +112,13 @@ def _read_path(path: str, place: Place, problems: Problems) -> Steps | None:
 
 
 def _put(
-    root: Branch, steps: Steps, node: Node, default_kinds: Mapping[str, str], problems: Problems
+    root: Branch, steps: Steps, node: Node, kinds: Mapping[str, str | None], problems: Problems
 ) -> None:
     current: Node = root
     for depth, step in enumerate(steps):
         last = depth == len(steps) - 1
         if isinstance(current, Branch) and isinstance(step, str):
-            current = _enter(current, step, node, last, default_kinds if depth == 0 else {})
+            current = _enter(current, step, node, last, kinds if depth == 0 else {})
         elif isinstance(current, Items) and isinstance(step, int) and step <= len(current.items):
             current = _enter_item(current, step, node, last)
         else:
@@ -139,7 +139,7 @@ def _explain(current: Node, above: Steps, step: str | int) -> tuple[str, str]:
 
 
 def _enter(
-    branch: Branch, key: str, node: Node, last: bool, default_kinds: Mapping[str, str]
+    branch: Branch, key: str, node: Node, last: bool, kinds: Mapping[str, str | None]
 ) -> Node:
     if last:
         branch.entries[key] = node
@@ -147,9 +147,9 @@ def _enter(
         return node
     inner = branch.entries.get(key)
     if inner is None or (isinstance(inner, Leaf) and inner.value is None):
-        inner = _kind_only(default_kinds.get(key), node.place)
+        inner = _kind_only(kinds.get(key), node.place)
         branch.keys.setdefault(key, node.place)
-    elif isinstance(inner, Leaf) and isinstance(inner.value, str):
+    elif key in kinds and isinstance(inner, Leaf) and isinstance(inner.value, str):
         short, inner = inner, Branch({}, {}, inner.place)
         if short.value != "none":
             inner.entries["kind"], inner.keys["kind"] = short, short.place

@@ -53,7 +53,7 @@ def read_yaml(
         problems.add(*_explain_syntax(error, reader))
     except yaml.reader.ReaderError as error:
         place = reader.place_at(error.position)
-        wrong = f"the character U+{ord(str(error.character)[:1]):04X} is not allowed in YAML"
+        wrong = f"the character U+{error.character:04X} is not allowed in YAML"
         problems.add(place, (), wrong, "Remove it; save the file as UTF-8 text.")
     except ValueError as error:  # PyYAML on numbers in escapes and directives that are out of range
         problems.add(Place(name, 1, 1, order, origin), (), "this is not YAML", _first_line(error))
