@@ -1,7 +1,7 @@
 """Every file in broken_configs/ is refused with exactly the problems its header announces.
 
-A header line is `#! line:column path words | words`: where, the option's path (`-` for none) and what the
-message must hold.
+A header line is `#! line:column path words | words`: where, the option's path (`-` for none) and
+what the message must hold.
 """
 
 from __future__ import annotations
