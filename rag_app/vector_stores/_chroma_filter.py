@@ -3,7 +3,7 @@
 Chroma holds flat scalars only, and compares by its own rules. So each row keeps its whole metadata
 as JSON under `WHOLE`, and beside it every scalar that Chroma compares as we do: strings, booleans,
 and numbers as floats. What cannot be asked of those (order of strings, substrings, lists, null,
-existence, numbers beyond 2**53) is rendered as a condition that lets too much pass, and marked.
+existence, numbers from 2**53 on) is rendered as a condition that lets too much pass, and marked.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ WHOLE: Final = "rag_app:metadata"
 """The key under which a row's metadata is kept whole."""
 
 EXACT: Final = 2**53
-"""Integers up to this size are exact as floats; larger ones are rounded, but stay beyond it."""
+"""Integers below this size are exact as floats; others are rounded, but not to below it."""
 
 MAX_CONDITIONS: Final = 50
 """Larger filters are not rendered: SQLite's expressions are limited in depth."""
+
+MOST: Final = 10_000
+"""Values or ids in one question to Chroma: SQLite takes 32,766."""
 
 Where: TypeAlias = dict[str, Any] | bool
 """A Chroma `where`, or True for every row and False for none."""
@@ -46,7 +49,8 @@ def render(node: Node | None) -> Rendered:
     """`node` as a Chroma `where`."""
     if node is None:
         return Rendered(where=True, exact=True)
-    if _count_conditions(node) > MAX_CONDITIONS:
+    conditions, values = _measure(node)
+    if conditions > MAX_CONDITIONS or values > MOST:
         return Rendered(where=True, exact=False)
     return _render(node, negated=False)
 
@@ -80,7 +84,7 @@ def _render(node: Node, *, negated: bool) -> Rendered:
         case In(field, values) if _is_plain(field):
             return _render_values(field, values, negated)
         case Compare(field, operator, value) if _is_plain(field) and not negated:
-            if not isinstance(value, str) and abs(value) <= EXACT:
+            if not isinstance(value, str) and abs(value) < EXACT:
                 return Rendered({field: {operator: float(value)}}, exact=True)
     return Rendered(where=True, exact=False)
 
@@ -92,7 +96,7 @@ def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Render
             return Rendered(where=True, exact=False)
         if isinstance(value, (str, bool)):
             groups.setdefault(type(value).__name__, []).append(value)
-        elif abs(value) <= EXACT:
+        elif abs(value) < EXACT:
             groups.setdefault("number", []).append(float(value))
         else:
             return Rendered(where=True, exact=False)
@@ -120,13 +124,17 @@ def _join(operator: str, wheres: Sequence[Where]) -> Where:
     return wheres[0] if len(wheres) == 1 else {operator: list(wheres)}
 
 
-def _count_conditions(node: Node) -> int:
+def _measure(node: Node) -> tuple[int, int]:
+    """How many conditions and values it has."""
     match node:
         case Not(inner):
-            return _count_conditions(inner)
+            return _measure(inner)
         case And(nodes) | Or(nodes):
-            return 1 + sum(map(_count_conditions, nodes))
-    return 1
+            sizes = [(1, 0), *map(_measure, nodes)]
+            return sum(size for size, _ in sizes), sum(size for _, size in sizes)
+        case In(_, values):
+            return 1, len(values)
+    return 1, 1
 
 
 def _is_plain(path: str) -> bool:

@@ -44,3 +44,12 @@ def connect(url: str, headers: Mapping[str, str], tenant: str, database: str) ->
         tenant=tenant,
         database=database,
     )
+
+
+def disconnect(client: Any) -> None:
+    """Close the client and its connections, which Chroma's own `close` leaves open."""
+    servers = [getattr(part, "_server", None) for part in (client, client._admin_client)]
+    client.close()
+    for session in [getattr(server, "_session", None) for server in servers]:
+        if session is not None:
+            session.close()

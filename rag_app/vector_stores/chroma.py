@@ -7,10 +7,7 @@ substrings, lists, null, existence) the metadata is read first, then the matchin
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,9 +19,10 @@ from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
 from rag_app.options import OPERATIONAL, Field, FilePath, Options, Secret
 from rag_app.rows import Row
-from rag_app.vector_stores._chroma_filter import decode, encode, render
+from rag_app.vector_stores._chroma_collection import encode_name, set_ef_search
+from rag_app.vector_stores._chroma_filter import MOST, decode, encode, render
 from rag_app.vector_stores._chroma_folder import ChromaFolder
-from rag_app.vector_stores._chroma_server import connect
+from rag_app.vector_stores._chroma_server import connect, disconnect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +37,7 @@ FORMAT: Final = 1
 """Version of what is written, kept in the collection's metadata."""
 
 PAGE: Final = 1000
-"""Rows that `scan` reads at a time."""
+"""Rows that are read at a time."""
 
 
 class Config(Options):
@@ -80,7 +78,7 @@ class Config(Options):
         "Fixed when the collection is made. Chroma's default is 16.",
     )
     ef_construction: int = Field(
-        200,
+        100,
         ge=1,
         le=10_000,
         description="HNSW's candidates while building; more finds more and builds slower. "
@@ -90,8 +88,8 @@ class Config(Options):
         200,
         ge=1,
         le=10_000,
-        description="HNSW's candidates while searching; more finds more and answers slower. "
-        "Chroma's default is 100.",
+        description="HNSW's candidates while searching; more finds more and answers slower. A "
+        "server takes a new value when it next loads the collection. Chroma's default is 100.",
     )
 
     @model_validator(mode="after")
@@ -146,19 +144,14 @@ class ChromaRows:
         """See `Rows`. Approximate: may miss a neighbour. The cosines are computed here, exactly."""
         with self._explain():
             collection = self._find()
-            limit = None if collection is None else self._restrict(collection, where)
-            if limit is None:
-                return []
-            found = collection.query(
-                query_embeddings=[vector],
-                n_results=k if k <= PAGE else max(1, min(k, collection.count())),
-                include=["metadatas", "documents", "embeddings"],
-                **limit,
-            )
-            columns = (found[name][0] for name in ("ids", "documents", "embeddings", "metadatas"))
-            rows = list(map(_decode, *columns))
-            ranked = [(row, float(np.clip(row.vector @ vector, -1.0, 1.0))) for row in rows]
-            return sorted(ranked, key=lambda pair: (-pair[1], pair[0].id))
+            limit = [] if collection is None else self._restrict(collection, where)
+            pages = [_search(collection, vector, k, each) for each in limit]
+            ranked = [
+                (row, float(np.clip(row.vector @ vector, -1.0, 1.0)))
+                for page in pages
+                for row in page
+            ]
+            return sorted(ranked, key=lambda pair: (-pair[1], pair[0].id))[:k]
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
@@ -198,7 +191,7 @@ class ChromaRows:
         with self._explain():
             if self._find() is not None:
                 self._begin_writing()
-                self._open().delete_collection(_encode_name(self._name))
+                self._open().delete_collection(encode_name(self._name))
 
     def close(self) -> None:
         """See `Rows`."""
@@ -208,7 +201,7 @@ class ChromaRows:
             if folder is not None:
                 folder.release()
             elif client is not None:
-                client.close()
+                disconnect(client)
 
     def _upsert(self, collection: Any, rows: Sequence[Row]) -> None:
         ids = [row.id for row in rows]
@@ -222,18 +215,18 @@ class ChromaRows:
             metadatas=[{**dict.fromkeys(old.get(r.id) or ()), **encode(r.metadata)} for r in rows],
         )
 
-    def _restrict(self, collection: Any, node: Node | None) -> dict[str, Any] | None:
-        """What limits a query to the rows that match, as its arguments; None when no row does."""
+    def _restrict(self, collection: Any, node: Node | None) -> list[dict[str, Any]]:
+        """What limits searches to the rows that match: the arguments of each search needed."""
         rendered = render(node)
         if rendered.where is False:
-            return None
+            return []
         where = {} if rendered.where is True else {"where": rendered.where}
         if rendered.exact:
-            return where
+            return [where]
         held = collection.get(include=["metadatas"], **where)
         pairs = zip(held["ids"], held["metadatas"], strict=True)
         ids = [id for id, metadata in pairs if matches(node, decode(metadata))]
-        return {"ids": ids} if ids else None
+        return [{"ids": ids[start : start + MOST]} for start in range(0, len(ids), MOST)]
 
     def _find(self) -> Any:
         """The collection; None when it was not made yet."""
@@ -241,7 +234,7 @@ class ChromaRows:
 
         try:
             collection = self._open().get_collection(
-                _encode_name(self._name), embedding_function=None
+                encode_name(self._name), embedding_function=None
             )
         except chromadb.errors.NotFoundError:
             return None
@@ -252,7 +245,7 @@ class ChromaRows:
         """The collection, made for vectors of `dimension` when there is none."""
         hnsw = self._config.model_dump(include={"max_neighbors", "ef_construction", "ef_search"})
         collection = self._open().get_or_create_collection(
-            _encode_name(self._name),
+            encode_name(self._name),
             configuration={"hnsw": {"space": "cosine", **hnsw}},
             metadata={"rag_app": FORMAT, "name": self._name, "dimension": dimension},
             embedding_function=None,
@@ -277,7 +270,7 @@ class ChromaRows:
                     f"Set it to {made[option]}, or ingest into a new index.",
                 )
         if made["ef_search"] != self._config.ef_search:
-            _set_ef_search(collection, self._config.ef_search)
+            set_ef_search(collection, self._config.ef_search)
 
     def _open(self) -> Any:
         with self._lock:
@@ -322,18 +315,17 @@ class ChromaRows:
             ) from error
 
 
-def _encode_name(name: str) -> str:
-    """A name that Chroma takes: `name` itself, or a digest where it has other characters."""
-    if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,500}[a-zA-Z0-9]", name) and ".." not in name:
-        return name
-    return f"rag-app-{hashlib.sha256(name.encode()).hexdigest()[:40]}"
-
-
-def _set_ef_search(collection: Any, ef_search: int) -> None:
-    with warnings.catch_warnings():
-        # Chroma says so of every collection that is given vectors, as ours are.
-        warnings.filterwarnings("ignore", "legacy embedding function", DeprecationWarning)
-        collection.modify(configuration={"hnsw": {"ef_search": ef_search}})
+def _search(
+    collection: Any, vector: NDArray[np.float32], k: int, limit: dict[str, Any]
+) -> list[Row]:
+    found = collection.query(
+        query_embeddings=[vector],
+        n_results=k if k <= PAGE else max(1, min(k, collection.count())),
+        include=["metadatas", "documents", "embeddings"],
+        **limit,
+    )
+    columns = (found[name][0] for name in ("ids", "documents", "embeddings", "metadatas"))
+    return list(map(_decode, *columns))
 
 
 def _read(collection: Any, ids: list[str]) -> list[Row]:

@@ -1,0 +1,119 @@
+"""The stores that the contract suites run on. A new store joins with a row in `PLACES`."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
+
+from rag_app import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rag_app.store import Store
+
+PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, Any]]]] = {
+    "memory": lambda _, folder: ("memory", {"path": None}),
+    "memory-file": lambda _, folder: ("memory", {"path": str(folder / "vectors.sqlite")}),
+    "chroma-folder": lambda _, folder: ("chroma", {"path": str(folder / "chroma")}),
+    "chroma-server": lambda request, _: ("chroma", {"url": request.getfixturevalue("chroma_url")}),
+}
+"""What each store needs: its kind and options, given pytest's request and an empty folder."""
+
+
+@dataclass
+class Place:
+    """Where one store lives: opens it as often as asked, and closes what a test left open."""
+
+    kind: str
+    options: dict[str, Any]
+    folder: Path
+    collection: str = field(default_factory=lambda: f"contract-{uuid.uuid4().hex[:12]}")
+    opened: list[Store] = field(default_factory=list)
+
+    def open(self, collection: str | None = None, **changes: Any) -> Store:
+        """The store, opened anew; `changes` are options in place of the usual ones."""
+        config = registry.config_class("vector_stores", self.kind)(**{**self.options, **changes})
+        store: Store = registry.build(
+            "vector_stores",
+            self.kind,
+            config,
+            embeddings=DeterministicFakeEmbedding(size=6),
+            collection=collection or self.collection,
+        )
+        self.opened.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self.opened:
+            store.close()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether opening it again finds what was written."""
+        return self.options.get("path", "") is not None
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    yield from _open_place(request, tmp_path)
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def shared_place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """A place for tests that read the same rows many times."""
+    yield from _open_place(request, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    return place.open()
+
+
+@pytest.fixture(scope="session")
+def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Chroma server on a free loopback port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "chroma"), "run", "--host", "127.0.0.1"]
+    folder = tmp_path_factory.mktemp("chroma-server")
+    with (folder / "log.txt").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--port", str(port), "--path", str(folder / "data")], stdout=log, stderr=log
+        )
+        try:
+            _wait_for(port)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _open_place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+    kind, options = PLACES[request.param](request, folder)
+    place = Place(kind, options, folder)
+    yield place
+    place.close()
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"no server came up on port {port}")
