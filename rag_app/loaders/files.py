@@ -154,7 +154,7 @@ class Files:
                 "Give a folder or file; a relative path starts at the config file's folder.",
             )
         taken: set[str] = set()
-        found = [self._judge(each, taken) for each in sorted(self._walk(path), key=_sort_key)]
+        found = [self._judge(each, taken) for each in sorted(self._walk(path), key=_rank_name)]
         return sorted(found, key=lambda each: each.source)
 
     def _walk(self, folder: Path) -> Iterator[Path]:
@@ -287,5 +287,7 @@ def _decode_name(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _sort_key(path: Path) -> str:
-    return path.as_posix()
+def _rank_name(path: Path) -> tuple[bool, str]:
+    """Composed names first: theirs is the source name when another form of it is there, too."""
+    name = path.as_posix()
+    return not unicodedata.is_normalized("NFC", name), name

@@ -123,9 +123,11 @@ class Rows:
 
     def _check_file(self) -> None:
         """SQLite would create a missing file, and an empty database has nothing to say."""
-        file = self.config.url.get_secret_value().removeprefix(_SQLITE).partition("?")[0]
-        is_file = file and not file.startswith((":", "file:")) and "://" not in file
-        if is_file and not Path(file).is_file():
+        given = self.config.url.get_secret_value()
+        file = given.removeprefix(_SQLITE).partition("?")[0]
+        if given == file or not file or file.startswith((":", "file:")):
+            return
+        if not Path(file).is_file():
             raise SourceError(
                 f"{self.source}: url",
                 f"there is no SQLite file {file!r}",

@@ -40,8 +40,8 @@ _REMEDY = "Open it in a browser, mend or remove its line in `urls`."
 
 def _check_scheme(url: str) -> str:
     scheme, _, rest = url.partition("://")
-    if scheme.lower() not in ("http", "https") or not rest:
-        raise ValueError("a URL begins with http:// or https://")
+    if scheme.lower() not in ("http", "https") or not rest.strip("/"):
+        raise ValueError("a URL begins with http:// or https:// and a host")
     if "@" in rest.partition("/")[0].partition("?")[0]:
         raise ValueError("a URL may not hold a user name or password")
     return url

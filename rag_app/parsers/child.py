@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _START: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; from rag_app.parsers.worker import main; main()"
 )
+_START_SECONDS: Final = 60.0
 _AHEAD: Final = 8
 """Frames read before anybody asks for them; the pipe then holds the child back."""
 
@@ -53,7 +54,8 @@ class Workers:
             ParseError: it cannot be read, took too long or too much memory, or crashed its parser.
             MissingPackageError: the parser's package is not installed.
         """
-        request = {"path": path, "sha256": sha256, "module": module, "options": dict(options)}
+        name = os.fsencode(path).decode("latin-1")  # file names need not be text
+        request = {"path": name, "sha256": sha256, "module": module, "options": dict(options)}
         return self._run(request, None)
 
     def parse_bytes(
@@ -109,7 +111,7 @@ class _Worker:
 
     def __init__(self, max_seconds: float, max_memory_mb: int) -> None:
         self.max_seconds, self.max_memory_mb = max_seconds, max_memory_mb
-        self.settled, self.gone = True, False
+        self.settled, self.gone, self._ready = True, False, False
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", "-c", _START, *map(str, sys.path)],
             stdin=subprocess.PIPE,
@@ -124,8 +126,15 @@ class _Worker:
         self._write({"max_seconds": max_seconds, "max_memory_mb": max_memory_mb}, None)
 
     def ask(self, request: dict[str, Any], body: bytes | None) -> None:
-        """Send one request; that the child is gone shows in `answers`."""
+        """Send one request; a child that dies of it shows in `answers`.
+
+        Raises:
+            ParseError: the child could not start.
+        """
         self.settled = False
+        if not self._ready:
+            self._next(_START_SECONDS)  # no file is charged for the start
+            self._ready = True
         self._write(request, body)
 
     def answers(self) -> Iterator[dict[str, Any]]:
@@ -153,9 +162,7 @@ class _Worker:
             self._process.kill()
         self._drain()
         self._process.wait()
-        with contextlib.suppress(OSError):
-            if self._process.stdin:
-                self._process.stdin.close()
+        self._close()
 
     def _next(self, left: float) -> bytes:
         try:
@@ -170,6 +177,7 @@ class _Worker:
     def _say_how_it_died(self) -> str:
         self.gone = self.settled = True
         status, peak = _reap(self._process)
+        self._close()
         if peak > 0.75 * (self.max_memory_mb << 20):
             return _too_big(self.max_memory_mb)
         if status == -getattr(signal, "SIGPROF", 0):
@@ -185,6 +193,11 @@ class _Worker:
             if body is not None:
                 write_bytes(pipe, body)
             pipe.flush()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # what it was not told any more
+            if self._process.stdin:
+                self._process.stdin.close()
 
     def _drain(self) -> None:
         while self._frames.get() is not None:

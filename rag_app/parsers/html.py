@@ -41,22 +41,21 @@ def _declared_charset(data: bytes) -> str | None:
 
 def _extract(page: str) -> tuple[str, dict[str, Any]]:
     """Main text as Markdown, "" when there is none; dates only where the page states them."""
-    from trafilatura import bare_extraction
+    import trafilatura
 
-    document = bare_extraction(
+    text = trafilatura.extract(
         page,
         output_format="markdown",
-        with_metadata=True,
         include_formatting=True,
         include_comments=False,
         favor_recall=True,
-        date_extraction_params={"extensive_search": False, "original_date": True},
     )
-    if document is None:
-        return "", {}
-    metadata = {"title": (document.title or "").strip(), "created": read_date(document.date)}
-    text = _PERMALINK.sub("", document.text or "").strip()
-    return text, {name: value for name, value in metadata.items() if value}
+    stated = trafilatura.extract_metadata(
+        page, date_config={"extensive_search": False, "original_date": True}
+    )
+    metadata = {"title": (stated.title or "").strip(), "created": read_date(stated.date)}
+    found = {name: value for name, value in metadata.items() if value}
+    return _PERMALINK.sub("", text or "").strip(), found
 
 
 def _read_whole(page: str) -> str:

@@ -29,7 +29,7 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
     seen: dict[str, int] = {}
     empty = True
     for number, line in enumerate(lines, 1):
-        if line.strip():
+        if line := line.strip():
             empty = False
             yield _read_line(number, line, options, seen)
     if empty:
@@ -101,9 +101,10 @@ def _make_text(record: Mapping[str, Any], fields: list[str]) -> str:
 
 
 def _describe(record: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field that is not text, under a name of its own, and the title."""
+    """Every field that is neither text nor `_id`, under a name of its own, and the title."""
     title_field = options.get("title", "title")
-    kept = {k: v for k, v in record.items() if k not in options["text"] and k != title_field}
+    taken = {*options["text"], title_field, "_id"}
+    kept = {name: value for name, value in record.items() if name not in taken}
     metadata = {name_column(name): value for name, value in kept.items()}
     title = record.get(title_field)
     if isinstance(title, str) and title.strip():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from functools import cache
@@ -122,9 +123,7 @@ def read_date(value: object) -> str | None:
     """ISO 8601 of a date, a datetime or their ISO text; None for anything else."""
     if isinstance(value, datetime.date):
         return value.isoformat()
-    try:
-        return (
-            datetime.datetime.fromisoformat(value).isoformat() if isinstance(value, str) else None
-        )
-    except ValueError:
-        return None
+    for kind in (datetime.date, datetime.datetime):
+        with contextlib.suppress(ValueError, TypeError):
+            return kind.fromisoformat(value).isoformat()  # type: ignore[arg-type]
+    return None

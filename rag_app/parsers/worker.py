@@ -1,7 +1,7 @@
 """The child process that parses: requests on its standard input, answers on its standard output.
 
 Whatever a C library prints goes nowhere. It dies with its parent: its standard input ends then, and
-a limit on processor time, set anew for each file, ends a parser that never comes back to look.
+a limit on processor time, set anew for each file, ends a parser that lets nothing else run.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import hashlib
 import importlib
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -29,16 +31,27 @@ def main() -> None:
     """Answer requests until the parent is gone. The first frame holds the limits."""
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    requests, answers = _take_pipes()
-    limits = json.loads(read_frame(requests) or b"{}")
-    if limits:
-        _limit_memory(limits["max_memory_mb"] << 20)
-    while (frame := read_frame(requests)) is not None:
-        request = json.loads(frame)
-        body = None if request["path"] else read_frame(requests)
+    pipe, answers = _take_pipes()
+    limits = json.loads(read_frame(pipe) or b"{}")
+    if not limits:
+        return
+    _limit_memory(limits["max_memory_mb"] << 20)
+    requests: queue.Queue[bytes] = queue.Queue(1)
+    threading.Thread(target=_listen, args=(pipe, requests), daemon=True).start()
+    write_frame(answers, {"ready": True})
+    answers.flush()
+    while True:
+        request = json.loads(requests.get())
+        body = None if request["path"] else requests.get()
         _limit_time(limits["max_seconds"])
         if not _answer(answers, request, body):
             return
+
+
+def _listen(pipe: IO[bytes], requests: queue.Queue[bytes]) -> None:
+    while (frame := read_frame(pipe)) is not None:
+        requests.put(frame)
+    os._exit(0)  # the parent is gone, and with it whoever wanted the answer
 
 
 def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
@@ -98,7 +111,7 @@ def _parse(request: Mapping[str, Any], body: bytes | None) -> Iterator[Parsed | 
 
 def _read(path: str, sha256: str) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        data = Path(os.fsdecode(path.encode("latin-1"))).read_bytes()
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
