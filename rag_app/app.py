@@ -178,7 +178,11 @@ class RagApp:
             )
             for section in config.sources
         ]
-        report = ingest(self.index, sources, splitter, progress=progress, rebuild=rebuild)
+        try:
+            report = ingest(self.index, sources, splitter, progress=progress, rebuild=rebuild)
+        finally:
+            for source in sources:
+                getattr(source.loader, "close", lambda: None)()
         refresh = getattr(self._first_stage, "refresh", None)
         if refresh is not None and report.chunks_total:
             if report.chunks_written or report.chunks_deleted:

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rag_app.errors import UsageError
+from rag_app.errors import RagAppError, UsageError
 from rag_app.index.manifest import StagedChunk, StagedDocument
 from rag_app.types import Origin, Unreadable
 
@@ -198,9 +198,8 @@ def _chunks(splitter: TextSplitter, document: Document, source: str) -> list[Sta
 
 
 def _reason(error: Exception) -> str:
-    wrong = getattr(error, "wrong", None)
-    if wrong is not None:
-        return f"{wrong}. {error.remedy}".strip()  # type: ignore[attr-defined]
+    if isinstance(error, RagAppError):
+        return error.wrong
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
