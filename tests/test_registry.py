@@ -66,6 +66,20 @@ def test_choosing_one_imports_that_one_only() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_importing_every_backend_imports_no_vendor() -> None:
+    code = (
+        "import sys; from rag_app import registry\n"
+        "for kind in registry.KINDS:\n"
+        "    for name in registry.names(kind):\n"
+        "        registry.module(kind, name)\n"
+        "vendors = {'chromadb', 'openai', 'langchain_openai', 'torch', 'sentence_transformers',\n"
+        "           'transformers', 'sqlalchemy', 'trafilatura', 'pypdfium2', 'docx'}\n"
+        "assert not vendors & set(sys.modules), vendors & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("kind", registry.KINDS)
 def test_every_backend_has_its_two_names_a_summary_and_an_extra(kind: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -118,9 +132,13 @@ def test_absent_package_is_named_with_the_command(
     line = "import surely_not_installed_anywhere\n"
     source = BACKEND.replace("    return", f"    {line}    return") if lazily else BACKEND + line
     install("rag_plugin_f", "lacking", source)
-    with pytest.raises(MissingPackageError) as caught:
+
+    def use() -> None:
         config = registry.config_class("splitters", "lacking")()
         registry.build("splitters", "lacking", config)
+
+    with pytest.raises(MissingPackageError) as caught:
+        use()
     assert "'surely_not_installed_anywhere', which is not installed" in str(caught.value)
     assert 'pip install "rag-app[lacking]"' in caught.value.remedy
     assert caught.value.exit_status == 2
