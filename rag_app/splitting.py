@@ -89,13 +89,17 @@ class SpanSplitter(TextSplitter):
     def spans(self, text: str, marks: Marks) -> Iterable[Span]:
         """Where the chunks of `text` lie, in order of their starts; they may overlap."""
 
+    def read_marks(self, text: str, metadata: Metadata) -> Marks:  # noqa: ARG002
+        """The structure of a document: what its loader marked."""
+        return Marks.read(metadata)
+
     def trim(self, text: str, start: int, end: int) -> Span:
         """The span without white space at its ends; empty when there is nothing else in it."""
         return trim(text, start, end)
 
     def split_text(self, text: str) -> list[str]:
         """The chunks of `text`."""
-        return [text[start:end] for start, end in self._cut(text, Marks())]
+        return [text[start:end] for start, end in self._cut(text, self.read_marks(text, {}))]
 
     def create_documents(
         self, texts: list[str], metadatas: list[dict[Any, Any]] | None = None
@@ -109,7 +113,7 @@ class SpanSplitter(TextSplitter):
         ]
 
     def _make_chunks(self, text: str, metadata: Metadata) -> list[Document]:
-        marks = Marks.read(metadata)
+        marks = self.read_marks(text, metadata)
         kept = {name: value for name, value in metadata.items() if not name.startswith("_")}
         return [
             Document(
