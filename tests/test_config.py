@@ -60,6 +60,20 @@ def test_sections_left_out_take_their_defaults(read: Callable[..., AppConfig]) -
     assert config.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("My Handbook.yaml", "my-handbook"), ("p.yaml", "index-p"), ("2026.yml", "index-2026")],
+)
+def test_a_config_without_a_name_has_its_files(tmp_path: Path, file: str, name: str) -> None:
+    (tmp_path / file).write_text(MINIMAL)
+    assert load_config(tmp_path / file).name == name
+
+
+def test_a_file_name_that_could_be_anothers_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "手册.yaml").write_text(MINIMAL)
+    assert "name: is missing" in _refused(load_config, tmp_path / "手册.yaml")
+
+
 def test_a_chat_model_makes_qa_the_chain(read: Callable[..., AppConfig]) -> None:
     assert read(MINIMAL + "chat_model: scripted").chain.kind == "qa"
 

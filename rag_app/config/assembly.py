@@ -28,7 +28,6 @@ from rag_app.config.nodes import (
     Problems,
     Steps,
     show,
-    show_word,
     to_python,
     walk,
 )
@@ -36,7 +35,7 @@ from rag_app.config.secrets import refuse_secrets
 from rag_app.config.variables import expand
 from rag_app.config.warn import find_warnings
 from rag_app.config.wording import report
-from rag_app.errors import UsageError
+from rag_app.errors import MissingPackageError, UsageError
 from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -82,17 +81,26 @@ class Assembly:
         node = self.root.entries.get("name")
         remedy = "Use 2 to 41 of a-z, 0-9, - and _, a letter first."
         if node is None:
-            stem = "default" if file is None else re.sub(r"[^a-z0-9]+", "-", file.stem.lower())
-            if not re.fullmatch(NAME, stem):
-                place = Place(str(file), 1, 1)
-                self.problems.add(place, ("name",), "is missing", f"Name the index. {remedy}")
-            return stem
+            return self._name_of(file, remedy)
         self._prepare(node, ("name",), None)
         value = to_python(node)
         if not (isinstance(value, str) and re.fullmatch(NAME, value)) and not node.broken:
             wrong = f"{show(node)} is not a name of an index"
             self.problems.add(node.place, ("name",), wrong, remedy)
         return str(value)
+
+    def _name_of(self, file: Path | None, remedy: str) -> str:
+        """The name of an index whose config gives none: the file's."""
+        if file is None:
+            return "default"
+        stem = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-")
+        for name in (stem, f"index-{stem}"):
+            if stem and file.stem.isascii() and re.fullmatch(NAME, name):
+                return name
+        place = Place(str(file), 1, 1)
+        wrong = "is missing, and the file's own name will not do"
+        self.problems.add(place, ("name",), wrong, f"Name the index. {remedy}")
+        return ""
 
     def _sources(self) -> tuple[Section | None, ...]:
         node = self.root.entries.get("sources")
@@ -181,7 +189,8 @@ class Assembly:
         try:
             model = registry.config_class(kind, chosen)
         except UsageError as error:
-            self.problems.add(place, at_kind, f"{show_word(chosen)!r} {error.wrong}", error.remedy)
+            named = f"{chosen!r} " if isinstance(error, MissingPackageError) else ""
+            self.problems.add(place, at_kind, f"{named}{error.wrong}", error.remedy)
             return None
         made: Options | None = self._validate(model, branch, at)
         return made

@@ -21,12 +21,15 @@ _KEYS: Final = (
     r"-----BEGIN [A-Z ]*PRIVATE KEY",
 )
 _KEY: Final = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KEYS)})")
+_IN_QUERY: Final = re.compile(
+    r"://\S*[?&](?:api_?key|key|token|access_token|password|secret)=[^&\s]{6,}", re.I
+)
 _PASSWORD: Final = re.compile(r"[a-z][\w+.-]{0,40}://[^\s/?#@:]{0,200}:([^\s/?#]{1,400})@", re.I)
 
 
 def looks_like_secret(text: str) -> bool:
-    """Whether `text` holds something shaped like an API key, a bearer token or a private key."""
-    return _KEY.search(text) is not None
+    """Whether `text` holds something shaped like an API key, a token or a private key."""
+    return _KEY.search(text) is not None or _IN_QUERY.search(text) is not None
 
 
 def has_url_password(text: str) -> bool:

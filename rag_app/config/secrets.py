@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr
 
-from rag_app.config.nodes import Leaf, Origin, walk
+from rag_app.config.nodes import Leaf, Origin, find, walk
 from rag_app.config.secret_shapes import has_url_password, looks_like_secret
 from rag_app.config.variables import write_literal
 
@@ -29,12 +30,14 @@ def refuse_secrets(
     Args:
         model: the options that `node` holds, if known.
     """
+    kind = find(node, ("kind",))
+    owner = kind.text if isinstance(kind, Leaf) else ""
     for steps, leaf in walk(node):
         field = find_field(model, steps) if model else None
         leaf.hidden = leaf.hidden or (field is not None and takes_secret(field))
         if leaf.value is None or leaf.broken:
             continue
-        found = _explain(leaf, (*at, *steps), field)
+        found = _explain(leaf, (owner, *steps), field)
         if found is not None:
             leaf.broken = leaf.hidden = True
             problems.add(leaf.place, (*at, *steps), *found)
@@ -77,7 +80,8 @@ def _explain(leaf: Leaf, steps: Steps, field: FieldInfo | None) -> tuple[str, st
 
 
 def _variable(steps: Steps) -> str:
-    return "_".join(s for s in steps if isinstance(s, str)).upper().replace("-", "_")
+    words = (s for s in steps if isinstance(s, str) and s)
+    return re.sub(r"\W", "_", "_".join(words)).upper()
 
 
 def _allows_literal(field: FieldInfo | None) -> bool:

@@ -14,7 +14,7 @@ from rag_app.config.nodes import Branch, Items, Leaf, find, show, show_word, wal
 from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -67,7 +67,13 @@ def _by_value(error: ValidationError, branch: Branch) -> dict[Steps, list[ErrorD
     for detail in error.errors(include_url=False, include_input=False):
         steps = _steps(detail, branch)
         grouped.setdefault(steps, []).append(detail)
-    return grouped
+    return {s: e for s, e in grouped.items() if not _is_above_another(s, grouped, branch)}
+
+
+def _is_above_another(steps: Steps, all_steps: Iterable[Steps], branch: Branch) -> bool:
+    """Whether a list is refused as a whole where one of its values is the reason."""
+    inside = any(len(s) > len(steps) and s[: len(steps)] == steps for s in all_steps)
+    return inside and bool(steps) and isinstance(find(branch, steps), Items)
 
 
 def _steps(detail: ErrorDetails, branch: Branch) -> Steps:

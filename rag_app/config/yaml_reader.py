@@ -7,6 +7,7 @@ ends it.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -199,24 +200,33 @@ def _explain_syntax(error: yaml.MarkedYAMLError, reader: _Reader) -> tuple[Place
     index = mark.index if mark else 0
     if text[index : index + 1] == "\t" or "'\\t'" in str(error.problem):
         return place, (), "a tab where YAML wants spaces", "Indent with spaces."
-    problem = re.sub(
-        r"(tag handle|directive) .*", r"\1", _first_line(error.problem or "this is not YAML")
-    )
-    if _COLLECTION.match(context) and error.context_mark is not None:
-        begun = reader.place(error.context_mark)
-        what = "quoted text" if "quoted" in context else "list or mapping in brackets"
+    # These two go on with words of the file, which may be a secret.
+    problem = re.sub(r"(tag handle|directive) .*", r"\1", _first_line(error.problem or "malformed"))
+    if _COLLECTION.match(context):
+        quoted = "quoted" in context
+        what = "quoted text" if quoted else "list or mapping in brackets"
         wrong = f"the {what} that begins here is not closed or malformed"
         wrong += f", noticed on line {place.line}: {problem}"
-        remedy = "Close it, and separate its parts by commas."
-        return begun, (), wrong, "End it with the same mark." if "quoted" in context else remedy
+        remedy = "End it with the same mark." if quoted else "Close it; put commas between parts."
+        return reader.place(error.context_mark), (), wrong, remedy
+    if "scanning a simple key" in context:
+        return reader.place(error.context_mark), (), "a key without `:`", "Write `name: value`."
     if "mapping values are not allowed" in problem:
-        return (
-            place,
-            (),
-            "a `: ` that begins no option",
-            "Quote text that holds `: `; check the indentation.",
-        )
+        return _explain_colon(place, text)
     return place, (), f"this is not YAML: {problem}", "Check the indentation and the line above."
+
+
+def _explain_colon(place: Place, text: str) -> tuple[Place, Steps, str, str]:
+    above = text.split("\n")[: place.line - 1]
+    while above and not above[-1].partition("#")[0].strip():
+        above.pop()
+    word = above[-1].partition("#")[0].rstrip() if above else ""
+    if re.fullmatch(r" *[\w-]+", word):
+        column = len(word) - len(word.lstrip()) + 1
+        key = replace(place, line=len(above), column=column)
+        return key, (), "a key without `:`", "Write `name: value`."
+    remedy = "Quote text that holds `: `; check the indentation and the line above."
+    return place, (), "a `: ` that begins no option", remedy
 
 
 def _first_line(words: object) -> str:
