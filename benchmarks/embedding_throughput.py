@@ -104,7 +104,10 @@ def write_sentence_transformer(folder: Path) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     bert = folder / "bert"
     bert.mkdir()
     weights = {

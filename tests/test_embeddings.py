@@ -13,7 +13,7 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from rag_app import registry
 from rag_app.embeddings import hashing, minilm
-from rag_app.minilm import TruncationWarning
+from rag_app.minilm import MiniLM, TruncationWarning
 
 
 class TestMiniLMUnit(EmbeddingsUnitTests):
@@ -23,7 +23,7 @@ class TestMiniLMUnit(EmbeddingsUnitTests):
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
-        return {"model": minilm.MiniLM()}
+        return {"model": MiniLM()}
 
 
 class TestMiniLM(EmbeddingsIntegrationTests):
@@ -33,7 +33,7 @@ class TestMiniLM(EmbeddingsIntegrationTests):
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
-        return {"model": minilm.MiniLM()}
+        return {"model": MiniLM()}
 
 
 class TestHashingUnit(EmbeddingsUnitTests):
