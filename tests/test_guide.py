@@ -1,4 +1,4 @@
-"""The guide keeps its word: examples run, tables match the code, quotes of the cases stand in it."""
+"""The guide keeps its word: examples run, tables match the code, quotes of cases stand in it."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_yaml_is_a_valid_config_or_part_of_one(
     base = {"name": "guide", "sources": [{"kind": "files", "path": "docs"}]}
     missing = {key: value for key, value in base.items() if key not in given}
     file = tmp_path / "rag-app.yaml"
-    file.write_text(block.text + "\n" + yaml.safe_dump(missing), "utf-8")
+    file.write_text(block.text + (yaml.safe_dump(missing) if missing else ""), "utf-8")
     if "needs-key" in block.marks:
         for variable in re.findall(r"\$\{(\w+)\}", block.text):
             monkeypatch.setenv(variable, "from-the-environment")
