@@ -125,6 +125,25 @@ def _join_copies(copies: Sequence[Hit], score: float) -> Hit:
     )
 
 
+def reorder(
+    documents: Sequence[Document], scores: Sequence[float], name: str, k: int
+) -> list[Document]:
+    """The `k` documents of highest score, best first: what a reranker returns.
+
+    `_hit` of each keeps what it held, with `score` the new one and `ranks[name]` added. The given
+    documents are left as they are; equal scores stay in their order.
+    """
+    order = sorted(range(len(documents)), key=lambda place: -scores[place])
+    reordered = []
+    for rank, place in enumerate(order[:k], 1):
+        document, score = documents[place], float(scores[place])
+        found = {"similarity": None, "ranks": {}} | document.metadata.get("_hit", {})
+        ranks = {**found["ranks"], name: {"rank": rank, "score": score}}
+        metadata = {**document.metadata, "_hit": {**found, "score": score, "ranks": ranks}}
+        reordered.append(Document(document.page_content, id=document.id, metadata=metadata))
+    return reordered
+
+
 class OptionRetriever(BaseRetriever):
     """A LangChain retriever whose `ainvoke` takes the options that its `invoke` takes."""
 
