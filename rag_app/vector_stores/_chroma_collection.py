@@ -1,11 +1,24 @@
-"""Names and settings of a Chroma collection."""
+"""A Chroma collection: its name and settings, and the reading of its rows."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from rag_app.rows import Row
+from rag_app.vector_stores._chroma_filter import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+PAGE: Final = 1000
+"""Rows that are read at a time."""
 
 
 def encode_name(name: str) -> str:
@@ -21,3 +34,35 @@ def set_ef_search(collection: Any, ef_search: int) -> None:
         # Chroma says so of every collection that is given vectors, as ours are.
         warnings.filterwarnings("ignore", "legacy embedding function", DeprecationWarning)
         collection.modify(configuration={"hnsw": {"ef_search": ef_search}})
+
+
+def search(
+    collection: Any, vector: NDArray[np.float32], k: int, limit: dict[str, Any]
+) -> list[Row]:
+    """The rows nearest to `vector`, among those that `limit` lets pass."""
+    found = collection.query(
+        query_embeddings=[vector],
+        n_results=k if k <= PAGE else max(1, min(k, collection.count())),
+        include=["metadatas", "documents", "embeddings"],
+        **limit,
+    )
+    columns = (found[name][0] for name in ("ids", "documents", "embeddings", "metadatas"))
+    return list(map(_decode, *columns))
+
+
+def read(collection: Any, ids: list[str]) -> list[Row]:
+    """The rows of `ids` that are there."""
+    found = collection.get(ids=ids, include=["metadatas", "documents", "embeddings"])
+    columns = (found[name] for name in ("ids", "documents", "embeddings", "metadatas"))
+    return list(map(_decode, *columns))
+
+
+def _decode(id: str, text: str | None, vector: Any, metadata: Any) -> Row:
+    return Row(id, text or "", np.asarray(vector, dtype=np.float32), decode(metadata))
+
+
+def list_metadata(collection: Any, limit: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Id and metadata of all rows that `limit` lets pass."""
+    held = collection.get(include=["metadatas"], **limit)
+    pairs = zip(held["ids"], held["metadatas"], strict=True)
+    return [(id, decode(metadata)) for id, metadata in pairs]

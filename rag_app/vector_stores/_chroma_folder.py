@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rag_app.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LOCK = "rag-app.lock"
@@ -20,7 +22,11 @@ LOCK = "rag-app.lock"
 
 
 class ChromaFolder:
-    """The shared client of one folder. Get it by `open`, give it back by `release`."""
+    """The shared client of one folder. Get it by `open`, give it back by `release`.
+
+    Attributes:
+        revision: changes with every write, once it is done.
+    """
 
     _opened: ClassVar[dict[Path, ChromaFolder]] = {}
     _guard: ClassVar[threading.RLock] = threading.RLock()
@@ -29,6 +35,7 @@ class ChromaFolder:
         self._path = path
         self._users = 0
         self._writing = False
+        self.revision = 0
         self._file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._lock(exclusive=False)
@@ -63,12 +70,21 @@ class ChromaFolder:
             if self._users == 0:
                 self._close()
 
-    def begin_writing(self) -> None:
-        """Keep other processes out until the folder is released.
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write inside; other processes are kept out from now until the folder is released.
 
         Raises:
             StoreError: another process has it open.
         """
+        self._keep_others_out()
+        try:
+            yield
+        finally:
+            with self._guard:
+                self.revision += 1
+
+    def _keep_others_out(self) -> None:
         with self._guard:
             if not self._writing:
                 self._lock(exclusive=True)

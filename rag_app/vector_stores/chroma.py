@@ -18,9 +18,14 @@ from pydantic import model_validator
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
 from rag_app.options import OPERATIONAL, Field, FilePath, Options, Secret
-from rag_app.rows import Row
-from rag_app.vector_stores._chroma_collection import encode_name, set_ef_search
-from rag_app.vector_stores._chroma_filter import MOST, decode, encode, render
+from rag_app.vector_stores._chroma_collection import (
+    PAGE,
+    encode_name,
+    list_metadata,
+    read,
+    search,
+)
+from rag_app.vector_stores._chroma_filter import MOST, encode, render
 from rag_app.vector_stores._chroma_folder import ChromaFolder
 from rag_app.vector_stores._chroma_server import connect, disconnect
 
@@ -31,13 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rag_app.filters import Node
+    from rag_app.rows import Row
     from rag_app.store import Store
 
 FORMAT: Final = 1
 """Version of what is written, kept in the collection's metadata."""
-
-PAGE: Final = 1000
-"""Rows that are read at a time."""
 
 
 class Config(Options):
@@ -120,6 +123,7 @@ class ChromaRows:
         self._lock = threading.RLock()
         self._folder: ChromaFolder | None = None
         self._client: Any = None
+        self._metadata: tuple[int, list[tuple[str, dict[str, Any]]]] | None = None
         self._closed = False
 
     @property
@@ -131,8 +135,7 @@ class ChromaRows:
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """See `Rows`. In as many batches as Chroma needs; each is written whole or not at all."""
-        with self._explain():
-            self._begin_writing()
+        with self._explain(), self._writing():
             collection = self._require(len(rows[0].vector))
             size = self._open().get_max_batch_size()
             for start in range(0, len(rows), size):
@@ -145,7 +148,7 @@ class ChromaRows:
         with self._explain():
             collection = self._find()
             limit = [] if collection is None else self._restrict(collection, where)
-            pages = [_search(collection, vector, k, each) for each in limit]
+            pages = [search(collection, vector, k, each) for each in limit]
             ranked = [
                 (row, float(np.clip(row.vector @ vector, -1.0, 1.0)))
                 for page in pages
@@ -160,7 +163,7 @@ class ChromaRows:
             if collection is None:
                 return []
             pages = (list(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))
-            return [row for page in pages for row in _read(collection, page)]
+            return [row for page in pages for row in read(collection, page)]
 
     def scan(self) -> Iterator[Row]:
         """See `Rows`. In the order of the ids."""
@@ -172,10 +175,9 @@ class ChromaRows:
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Rows`."""
-        with self._explain():
+        with self._explain(), self._writing():
             collection = self._find()
             if collection is not None:
-                self._begin_writing()
                 size = self._open().get_max_batch_size()
                 for start in range(0, len(ids), size):
                     collection.delete(ids=list(ids[start : start + size]))
@@ -188,9 +190,8 @@ class ChromaRows:
 
     def drop(self) -> None:
         """See `Rows`."""
-        with self._explain():
+        with self._explain(), self._writing():
             if self._find() is not None:
-                self._begin_writing()
                 self._open().delete_collection(encode_name(self._name))
 
     def close(self) -> None:
@@ -223,10 +224,21 @@ class ChromaRows:
         where = {} if rendered.where is True else {"where": rendered.where}
         if rendered.exact:
             return [where]
-        held = collection.get(include=["metadatas"], **where)
-        pairs = zip(held["ids"], held["metadatas"], strict=True)
-        ids = [id for id, metadata in pairs if matches(node, decode(metadata))]
+        pairs = self._list_metadata(collection, where)
+        ids = [id for id, metadata in pairs if matches(node, metadata)]
         return [{"ids": ids[start : start + MOST]} for start in range(0, len(ids), MOST)]
+
+    def _list_metadata(
+        self, collection: Any, limit: dict[str, Any]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """At least the rows that `limit` lets pass. In a folder, where all writers are known, the
+        metadata is read once and kept until the next write."""
+        if self._folder is None:
+            return list_metadata(collection, limit)
+        revision = self._folder.revision
+        if self._metadata is None or self._metadata[0] != revision:
+            self._metadata = revision, list_metadata(collection, {})
+        return self._metadata[1]
 
     def _find(self) -> Any:
         """The collection; None when it was not made yet."""
@@ -291,10 +303,14 @@ class ChromaRows:
         key = self._config.api_key
         return {self._config.api_key_header: key.get_secret_value()} if key else {}
 
-    def _begin_writing(self) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         self._open()
-        if self._folder is not None:
-            self._folder.begin_writing()
+        if self._folder is None:
+            yield
+        else:
+            with self._folder.writing():
+                yield
 
     @property
     def _where(self) -> str:
@@ -313,26 +329,3 @@ class ChromaRows:
                 f"Chroma at {self._where} failed: {error}",
                 "Check that it is there, is Chroma's and may be written; `rag-app check` tries it.",
             ) from error
-
-
-def _search(
-    collection: Any, vector: NDArray[np.float32], k: int, limit: dict[str, Any]
-) -> list[Row]:
-    found = collection.query(
-        query_embeddings=[vector],
-        n_results=k if k <= PAGE else max(1, min(k, collection.count())),
-        include=["metadatas", "documents", "embeddings"],
-        **limit,
-    )
-    columns = (found[name][0] for name in ("ids", "documents", "embeddings", "metadatas"))
-    return list(map(_decode, *columns))
-
-
-def _read(collection: Any, ids: list[str]) -> list[Row]:
-    found = collection.get(ids=ids, include=["metadatas", "documents", "embeddings"])
-    columns = (found[name] for name in ("ids", "documents", "embeddings", "metadatas"))
-    return list(map(_decode, *columns))
-
-
-def _decode(id: str, text: str | None, vector: Any, metadata: Any) -> Row:
-    return Row(id, text or "", np.asarray(vector, dtype=np.float32), decode(metadata))
