@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import re
 from functools import cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from rag_app.parsers.parsed import Broken, Parsed, refuse_empty
@@ -49,7 +50,7 @@ def _walk(text: str, skipped: int) -> tuple[list[tuple[int, int, str]], list[tup
         starts.append(min(starts[-1] + len(line) + 1, len(text)))
     headings, code = [], []
     tokens = _blocks().parse(text[skipped:])
-    for token, inside in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, inside in zip_longest(tokens, tokens[1:]):
         if token.type == "heading_open" and token.level == 0 and token.map and inside:
             title = _plain_title(inside.content)
             headings.append((starts[token.map[0]], int(token.tag[1:]), title))
