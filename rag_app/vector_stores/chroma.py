@@ -24,6 +24,7 @@ from rag_app.vector_stores._chroma_collection import (
     list_metadata,
     read,
     search,
+    set_ef_search,
 )
 from rag_app.vector_stores._chroma_filter import MOST, encode, render
 from rag_app.vector_stores._chroma_folder import ChromaFolder
