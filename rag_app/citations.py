@@ -164,6 +164,13 @@ def cite_span(passage: Passage, span: Span) -> Citation:
     )
 
 
+def to_plain(text: str, passage: Passage, links: Links = "text") -> str:
+    """A sentence of `passage` for an answer: on one line, without marks or links of its own."""
+    reader = AnswerReader([], passage.text, links)
+    row = " ".join(text.split()).strip("| ").replace(" | ", " · ")
+    return (reader.feed(row) + reader.close()).strip()
+
+
 def find_support(text: str, claim: str) -> Span:
     """The one to three neighbouring sentences of `text` that cover `claim`'s words best.
 
