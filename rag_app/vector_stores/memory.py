@@ -1,7 +1,7 @@
 """Exact search in memory over an SQLite file, or over nothing but memory; needs no extra package.
 
 Every row is in the file before `upsert` returns (WAL, synchronous=FULL, one transaction a batch);
-vectors and metadata are held in memory too, and searched whole: about 10 ms a query at 100,000 rows
+vectors and metadata are held in memory too, and searched whole: about 15 ms a query at 100,000 rows
 of 384 dimensions. Several processes may read and write one file; each sees what the others wrote.
 """
 
