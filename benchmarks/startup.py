@@ -18,7 +18,10 @@ LIMIT_MS = 150
 def main() -> None:
     """Print both medians, their ratio, and whether the limit holds."""
     tool = str(Path(sys.executable).parent / "rag-app")
-    commands = {"python -c pass": [sys.executable, "-c", "pass"], "rag-app --help": [tool, "--help"]}
+    commands = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "rag-app --help": [tool, "--help"],
+    }
     spent: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
         for name, command in commands.items():

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from rag_app.errors import ModelError
+from rag_app.errors import ModelError, TruncationWarning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,10 +43,6 @@ _LAYERS: Final = 6
 _GRAPHS: Final = {"fp32": "graph.onnx", "int8": "graph_int8.onnx"}
 _SLOW_FUSIONS: Final = ["SkipLayerNormFusion", "BiasGeluFusion"]
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-
-class TruncationWarning(UserWarning):
-    """Some texts were longer than the model's window; their ends did not reach the vector."""
 
 
 class MiniLM:

@@ -13,7 +13,8 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from rag_app import registry
 from rag_app.embeddings import hashing, minilm
-from rag_app.minilm import MiniLM, TruncationWarning
+from rag_app.errors import TruncationWarning
+from rag_app.minilm import MiniLM
 
 
 class TestMiniLMUnit(EmbeddingsUnitTests):

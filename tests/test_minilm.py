@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import rag_app
-from rag_app.minilm import FOLDER, MAX_TOKENS, MiniLM, TruncationWarning
+from rag_app.errors import TruncationWarning
+from rag_app.minilm import FOLDER, MAX_TOKENS, MiniLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.embeddings import Embeddings
 
-from rag_app.minilm import MAX_TOKENS, MiniLM, Precision
+from rag_app.minilm import MAX_TOKENS, MODEL, REVISION, MiniLM, Precision
 from rag_app.options import OPERATIONAL, Field, Options
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class MiniLMEmbeddings(Embeddings):
 
     def __init__(self, model: MiniLM) -> None:
         self._model = model
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the options do not say of where the vectors come from: the model and its revision."""
+        return {"model": MODEL, "revision": REVISION}
 
     @property
     def max_tokens(self) -> int:
