@@ -141,7 +141,9 @@ def _is_abbreviation(word: str, before: str, following: str) -> bool:
         return True
     if _starts_sentence(following):
         return False
-    return bool(_ACRONYM.fullmatch(word)) or (len(word) == 1 and _is_initial(word, before))
+    if len(word) == 1:
+        return word.isupper() and _is_initial(before, following)
+    return _ACRONYM.fullmatch(word) is not None
 
 
 def _starts_sentence(following: str) -> bool:
@@ -149,7 +151,9 @@ def _starts_sentence(following: str) -> bool:
     return not first or first[0].rstrip(",").lower() in _STARTERS
 
 
-def _is_initial(letter: str, before: str) -> bool:
-    """Whether a capital stands for a name: "John F.", "J. R.", or at the start."""
+def _is_initial(before: str, following: str) -> bool:
+    """Whether a capital between the two stands for a name: "John F.", "J. R.", or at the start."""
     words = before.split()
-    return letter.isupper() and (not words or words[-1].endswith(".") or words[-1][:1].isupper())
+    if not words or following[1:2] == ".":
+        return True
+    return words[-1].endswith(".") or words[-1][:1].isupper()
