@@ -15,13 +15,13 @@ DATA = Path(os.environ.get("RAG_APP_DATA", Path(__file__).parents[2] / "shared" 
 def data() -> Callable[[str], Path]:
     """`data("scifact")` is that data set's folder.
 
-    Where it is absent the test is skipped with the place to get it; under CI=true absence is a failure.
+    Where it is absent the test is skipped and says where it is from; under CI=true it fails.
     """
 
     def find(name: str) -> Path:
         folder = DATA / name
         if not folder.is_dir():
-            words = f"data set {name!r} is not in {DATA}; see tests/README.md for its publisher, then set RAG_APP_DATA"
+            words = f"{name!r} is not in {DATA}; tests/README.md says where it is from (RAG_APP_DATA)"
             if os.environ.get("CI") == "true":
                 pytest.fail(words)
             pytest.skip(words)

@@ -180,7 +180,7 @@ def test_ask_says_when_nothing_supports_an_answer(run: Run, handbook: Path) -> N
 
 
 def test_chat_reads_questions_line_by_line(run: Run, handbook: Path) -> None:
-    asked = "How much may a hotel cost?\nWhom do I tell about a stolen laptop?\n"
+    asked = "How many days of paid vacation are there?\nWhom do I tell about a stolen laptop?\n"
     done = run("chat", "--json", stdin=asked, cwd=handbook)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert ["140 euros" in answers[0]["answer"], "security@" in answers[1]["answer"]] == [

@@ -211,7 +211,7 @@ def test_a_store_that_lost_chunks_is_noticed(app: RagApp, tmp_path: Path) -> Non
     app.store.delete([next(app.store.scan()).id])
     app.close()
     with rag_app.load(config(tmp_path)) as reopened:
-        with pytest.raises(rag_app.IndexStateError, match=r"holds \d+ chunks where \d+ were written"):
+        with pytest.raises(rag_app.IndexStateError, match=r"holds \d+ chunks where \d+ were"):
             reopened.search("x")
         with pytest.raises(rag_app.IndexStateError, match="--rebuild"):
             reopened.ingest()
@@ -243,7 +243,7 @@ def test_a_run_that_failed_half_way_refuses_queries_and_is_finished_by_the_next(
         app.index.embeddings = _Failing(app.embeddings, 130)
         with pytest.raises(rag_app.ModelError, match="went away"):
             app.ingest()
-        assert 0 < app.store.count()
+        assert app.store.count() > 0
         with pytest.raises(rag_app.IndexStateError, match="did not finish"):
             app.search("x")
     with rag_app.load(config(tmp_path)) as app:

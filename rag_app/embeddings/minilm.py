@@ -48,7 +48,7 @@ class MiniLMEmbeddings(Embeddings):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the options do not say of where the vectors come from: the model and its revision."""
+        """What the options do not say: the model and its revision."""
         return {"model": MODEL, "revision": REVISION}
 
     @property
