@@ -175,10 +175,10 @@ def find_support(text: str, claim: str) -> Span:
     """The one to three neighbouring sentences of `text` that cover `claim`'s words best.
 
     A word counts the less, the more sentences of `text` hold it; a further sentence must bring
-    15 % of the claim. Without a common word the whole text is the support.
+    15 % of the claim; a heading supports nothing. Without a common word the whole text it is.
     """
     spans = sentence_spans(text)
-    sentences = [frozenset(words(text[start:end])) for start, end in spans]
+    sentences = [_words_of_statement(text[start:end]) for start, end in spans]
     spread = Counter(word for sentence in sentences for word in sentence)
     weights = {word: 1 / spread[word] for word in words(claim) if word in spread}
     total = sum(weights.values())
@@ -192,6 +192,10 @@ def find_support(text: str, claim: str) -> Span:
             if covered and score > best:
                 best, found = score, (spans[first][0], spans[last][1])
     return found
+
+
+def _words_of_statement(sentence: str) -> frozenset[str]:
+    return frozenset() if sentence.startswith("#") else frozenset(words(sentence))
 
 
 def words(text: str) -> list[str]:

@@ -106,9 +106,10 @@ class ScriptedChatModel(BaseChatModel):
 
 
 def _quote_first_sentence(passage: dict[str, Any]) -> str:
-    spans = sentence_spans(passage["text"])
-    sentence = passage["text"][slice(*spans[0])] if spans else passage["text"]
-    return f"{sentence} [{passage['number']}]"
+    text = passage["text"]
+    sentences = [text[start:end] for start, end in sentence_spans(text)]
+    first = next((s for s in sentences if not s.startswith("#")), text)
+    return f"{first} [{passage['number']}]"
 
 
 def _count(messages: list[BaseMessage], written: int) -> UsageMetadata:
