@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 """Raised when the words or the files of an index change their form."""
 
-_IDS = "ids.json"
+_IDS: Final = "ids.json"
+_DIGESTS: Final = "digests.json"
+_UNFINISHED: Final = ".unfinished-"
 _HOUR: Final = 3600.0
 
 
@@ -96,10 +98,11 @@ class LexicalIndex:
         """Write the index as `folder`: whole or not at all, whoever else writes it too."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
         (unfinished / _IDS).write_text(json.dumps(self.ids), encoding="utf-8")
         if self.scores is not None:
             self.scores.save(unfinished, show_progress=False, allow_pickle=False)
+        (unfinished / _DIGESTS).write_text(json.dumps(_digest(unfinished)), encoding="utf-8")
         try:
             unfinished.rename(folder)
         except OSError:
@@ -114,18 +117,18 @@ class LexicalIndex:
 
     @classmethod
     def load(cls, folder: Path, scoring: Scoring) -> LexicalIndex | None:
-        """The index saved as `folder`; None when there is none, or it cannot be read."""
+        """The index saved as `folder`; None when there is none, or it is damaged."""
         try:
+            if json.loads((folder / _DIGESTS).read_text(encoding="utf-8")) != _digest(folder):
+                return None
             ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
             if not (folder / "params.index.json").exists():
                 return cls(scoring, ids, None)
-            scores = _open_bm25s().BM25.load(
-                folder, mmap=True, allow_pickle=False, show_progress=False
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            bm25 = _open_bm25s().BM25
+            scores = bm25.load(folder, mmap=True, allow_pickle=False, show_progress=False)
+        except (OSError, ValueError):
             return None
-        whole = scores.scores["num_docs"] == len(ids)
-        return cls(scoring, ids, scores) if whole else None
+        return cls(scoring, ids, scores)
 
 
 class WordSearch:
@@ -204,14 +207,28 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
+def _digest(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != _DIGESTS:
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
 def _sweep(folder: Path) -> None:
-    """Remove what earlier revisions, and processes that died, left beside `folder`."""
-    for other in folder.parent.iterdir():
-        if other == folder or (
-            other.name.startswith(".unfinished-") and time.time() - other.stat().st_mtime < _HOUR
-        ):
-            continue
-        shutil.rmtree(other, ignore_errors=True)
+    """Remove what other revisions left beside `folder`, and processes that died."""
+    for other in folder.parent.parent.glob("*/*"):
+        if other.name != folder.name and not _may_be_in_work(other):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _may_be_in_work(folder: Path) -> bool:
+    try:
+        age = time.time() - folder.stat().st_mtime
+    except FileNotFoundError:  # another process has removed it
+        return True
+    return folder.name.startswith(_UNFINISHED) and age < _HOUR
 
 
 def _open_bm25s() -> Any:

@@ -1,0 +1,29 @@
+"""How texts become the words that BM25 counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from rag_app.words import ENGLISH_STOP_WORDS, tokenizer
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The Cats' running, re-running", ["cat", "run", "re", "run"]),
+        ("chunk_overlap=32 v3.5", ["chunk", "overlap", "32", "v3", "5"]),
+        (
+            "天气很好 Ｆａｓｔ ｶﾀｶﾅ 第5节",
+            ["天气", "气很", "很好", "fast", "カタ", "タカ", "カナ"] + ["第", "5", "节"],
+        ),
+        ("한국어 สวัส हिन्दी", ["한국", "국어", "สว", "วั", "ัส", "हिन्दी"]),
+        ("Straße STRASSE", ["strass", "strass"]),
+    ],
+)
+def test_words(text: str, words: list[str]) -> None:
+    assert tokenizer("english")(text) == words
+
+
+def test_other_languages_keep_their_words() -> None:
+    assert tokenizer("words")("Die Katzen an der See") == ["die", "katzen", "an", "der", "see"]
+    assert len(ENGLISH_STOP_WORDS) == 33
