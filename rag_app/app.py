@@ -106,6 +106,7 @@ class RagApp:
             store,
             self.embeddings,
             Manifest(None if folder is None else folder / "manifest.sqlite"),
+            kind=section.kind,
             identity=identity,
             splitter=describe_splitter(config.splitter.kind, config.splitter.options, identity),
         )

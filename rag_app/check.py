@@ -128,8 +128,11 @@ def _rerank(app: RagApp) -> str:
 
 
 def _ask_a_token(app: RagApp) -> str:
+    from rag_app.model_errors import chat_model_errors
+
     model: Any = app.chat_model
-    reply = model.invoke("Answer with the word: ready", max_tokens=1)
+    with chat_model_errors(model):
+        reply = model.invoke("Answer with the word: ready", max_tokens=16)
     return f"answered {reply.text[:20]!r}"
 
 

@@ -21,7 +21,7 @@ def data() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         folder = DATA / name
         if not folder.is_dir():
-            words = f"{name!r} is not in {DATA}; tests/README.md says where it is from (RAG_APP_DATA)"
+            words = f"no {name!r} in {DATA}; tests/README.md says where it is from (RAG_APP_DATA)"
             if os.environ.get("CI") == "true":
                 pytest.fail(words)
             pytest.skip(words)

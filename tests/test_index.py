@@ -201,6 +201,18 @@ def test_other_splitter_options_are_refused_until_ingest_has_cut_anew(
             assert held(changed) == held(other)
 
 
+def test_another_kind_of_store_is_refused_until_it_is_filled(app: RagApp, tmp_path: Path) -> None:
+    app.ingest()
+    app.close()
+    chroma = {"kind": "chroma", "path": str(tmp_path / "chroma")}
+    with rag_app.load(config(tmp_path, vector_store=chroma)) as other:
+        for use in (lambda: other.search("x"), other.ingest):
+            with pytest.raises(rag_app.IndexStateError, match="'memory'.*'chroma'.*--rebuild"):
+                use()
+        other.ingest(rebuild=True)
+        assert other.search("x").hits
+
+
 def test_an_empty_index_says_so(app: RagApp) -> None:
     with pytest.raises(rag_app.IndexStateError, match="rag-app ingest"):
         app.search("x")

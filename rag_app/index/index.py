@@ -25,6 +25,7 @@ class Index:
         folder: where the manifest and derived files lie; None keeps everything in RAM.
         store: the vector store, opened on this index's collection.
         embeddings: the model that embeds chunks and questions.
+        kind: the vector store's name in the config.
         identity: the embedding identity the config asks for.
         manifest: the record of what the store should hold.
         splitter: the splitter identity the config asks for.
@@ -38,6 +39,7 @@ class Index:
         embeddings: Embeddings,
         manifest: Manifest,
         *,
+        kind: str,
         identity: str,
         splitter: str,
     ) -> None:
@@ -46,6 +48,7 @@ class Index:
         self.store = store
         self.embeddings = embeddings
         self.manifest = manifest
+        self.kind = kind
         self.identity = identity
         self.splitter = splitter
         self._counted = ""
@@ -65,6 +68,7 @@ class Index:
         held = self.manifest.get("identity")
         if held is None or self.manifest.is_empty():
             raise IndexStateError(f"index {self.name!r}", "it is empty", "Run: rag-app ingest")
+        self.check_store()
         require_same(self.name, held, self.identity)
         if self.manifest.get("state") != "ready":
             raise IndexStateError(
@@ -81,6 +85,20 @@ class Index:
         if self._counted != self.revision:
             self.check_count()
             self._counted = self.revision
+
+    def check_store(self) -> None:
+        """Refuse a vector store of another kind than the chunks were written to.
+
+        Raises:
+            IndexStateError: naming both.
+        """
+        held = self.manifest.get("store")
+        if held not in (None, self.kind):
+            raise IndexStateError(
+                f"index {self.name!r}",
+                f"its chunks are in the vector store {held!r}; the config asks for {self.kind!r}",
+                "Restore the config, or run: rag-app ingest --rebuild",
+            )
 
     def check_count(self) -> int:
         """The number of chunks, the same in the manifest and in the store.

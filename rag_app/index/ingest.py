@@ -93,6 +93,7 @@ def _check_identity(index: Index) -> None:
     manifest = index.manifest
     held = manifest.get("identity")
     if not manifest.is_empty():
+        index.check_store()
         require_same(index.name, held, index.identity)
     elif held not in (None, index.identity):
         index.store.drop()  # empty, but shaped for another model's vectors
@@ -106,7 +107,7 @@ def _enter(index: Index) -> None:
     state = "ready" if manifest.get("splitter") == index.splitter else "writing"
     if manifest.get("state") == "writing":
         state = "writing"
-    manifest.put(identity=index.identity, splitter=index.splitter, state=state)
+    manifest.put(store=index.kind, identity=index.identity, splitter=index.splitter, state=state)
 
 
 def _leave(index: Index, *, changed: bool) -> None:

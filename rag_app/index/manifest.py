@@ -134,7 +134,7 @@ class Manifest:
         with self.transaction() as db:
             for table in ("origins", "documents", "chunks", "staged"):
                 db.execute(f"DELETE FROM {table}")
-        self.put(identity=None, splitter=None, dimension=None)
+        self.put(identity=None, splitter=None, store=None)
         self.advance()
 
     # -- what is known -----------------------------------------------------------------------
