@@ -1,0 +1,99 @@
+"""The cross-encoder reranker, on a model of a few random weights made here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.documents import Document
+
+from rag_app import registry
+from rag_app.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOCUMENTS = [
+    Document(text, id=text[:3], metadata={"source": "a.md", "start": 0, "end": len(text)})
+    for text in ("the cat sat", "a dog ran over the sea", "fish", "the cat and the dog", "sea")
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of 2 layers with a word list of its own, saved as any cross-encoder is."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    place = tmp_path_factory.mktemp("model") / "tiny"
+    place.mkdir()
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the a cat dog fish sea sat ran over and which"
+    (place / "vocab.txt").write_text(words.replace(" ", "\n"), encoding="utf-8")
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=words.count(" ") + 1,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=1,
+        initializer_range=0.5,
+    )
+    BertForSequenceClassification(config).save_pretrained(place)
+    BertTokenizer(str(place / "vocab.txt")).save_pretrained(place)
+    return place
+
+
+def make(**options: Any) -> Any:
+    config = registry.config_class("rerankers", "cross_encoder")(**options)
+    return registry.build("rerankers", "cross_encoder", config)
+
+
+def test_scores_are_the_models(folder: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    query = "which cat and dog"
+    texts = [document.page_content for document in DOCUMENTS]
+    scores = CrossEncoder(str(folder)).predict([(query, text) for text in texts])
+    assert len(set(scores.tolist())) == len(texts)
+    expected = sorted(zip(scores.tolist(), texts, strict=True), reverse=True)
+    ranked = make(model=str(folder), k=3).compress_documents(DOCUMENTS, query)
+    assert [document.page_content for document in ranked] == [text for _, text in expected[:3]]
+    for place, document in enumerate(ranked, 1):
+        found = document.metadata["_hit"]
+        assert found["score"] == pytest.approx(expected[place - 1][0], abs=1e-6)
+        assert found["ranks"]["cross_encoder"] == {"rank": place, "score": found["score"]}
+    assert not any("_hit" in document.metadata for document in DOCUMENTS)
+
+
+def test_nothing_is_reranked_without_a_model() -> None:
+    assert make(model="no-such-model").compress_documents([], "cat") == []
+
+
+def test_a_folder_is_found_beside_the_config_file(folder: Path) -> None:
+    config = registry.config_class("rerankers", "cross_encoder").model_validate(
+        {"model": folder.name}, context={"folder": str(folder.parent)}
+    )
+    assert config.model == str(folder)
+
+
+def test_a_missing_model_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="cannot be loaded.*Give the folder"):
+        make(model=str(tmp_path / "empty")).compress_documents(DOCUMENTS, "cat")
+
+
+def test_a_model_of_several_classes_is_refused(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from transformers import BertForSequenceClassification
+
+    place = tmp_path / "classes"
+    shutil.copytree(folder, place)
+    classes = BertForSequenceClassification.from_pretrained(
+        folder, num_labels=3, ignore_mismatched_sizes=True
+    )
+    classes.save_pretrained(place)
+    with pytest.raises(ModelError, match="one finite score"):
+        make(model=str(place)).compress_documents(DOCUMENTS, "cat")
