@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeAlias
 
 Links: TypeAlias = Literal["text", "keep"]
 
-REMOVED: Final = "(link removed)"
+REMOVED: Final = "‹link removed›"
 
 _PLAIN = re.compile(r"[^\\`!\[\]<hHwW\n \t]+")
 _SPACES = re.compile(r"[ \t]+")
