@@ -11,6 +11,7 @@ from rag_app.cli.ask import print_answer
 from rag_app.cli.options import json_option
 from rag_app.cli.output import ingest_lines, note
 from rag_app.cli.progress import show_progress
+from rag_app.errors import IdentityError
 
 QUESTION = "What happens to a file that cannot be read?"
 
@@ -32,7 +33,11 @@ def command(question: str, as_json: bool) -> None:
     }
     with rag_app.load(folder / "rag-app.yaml", overrides) as app:
         with show_progress() as progress:
-            report = app.ingest(progress=progress)
+            try:
+                report = app.ingest(progress=progress)
+            except IdentityError:
+                note("The demo's index was made by another version of the model; made anew.")
+                report = app.ingest(progress=progress, rebuild=True)
         for line in ingest_lines(report):
             note(line)
         note(f"\n> {question}\n")
