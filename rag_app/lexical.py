@@ -24,7 +24,7 @@ import numpy as np
 
 from rag_app.errors import IndexStateError
 from rag_app.filters import matches, parse
-from rag_app.words import TokenizerName, tokenizer
+from rag_app.words import TokenizerName, cut_chunk, cut_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,10 +67,12 @@ class LexicalIndex:
     @classmethod
     def build(cls, texts: Iterable[tuple[str, str]], scoring: Scoring) -> LexicalIndex:
         """Index chunks given as (id, text)."""
-        cut = tokenizer(scoring.tokenizer)
         vocabulary: dict[str, int] = {}
         words = {
-            id: [vocabulary.setdefault(word, len(vocabulary)) for word in cut(text)]
+            id: [
+                vocabulary.setdefault(word, len(vocabulary))
+                for word in cut_chunk(scoring.tokenizer, text)
+            ]
             for id, text in texts
         }
         ids = sorted(words)
@@ -85,7 +87,7 @@ class LexicalIndex:
         if self.scores is None:
             return
         vocabulary = self.scores.vocab_dict
-        words = tokenizer(self.scoring.tokenizer)(query)
+        words = cut_query(self.scoring.tokenizer, query)
         known = [vocabulary[word] for word in words if word in vocabulary]
         if not known:
             return

@@ -34,32 +34,45 @@ _UNSPACED: Final = (
 )
 
 
-def tokenizer(name: TokenizerName) -> Callable[[str], list[str]]:
-    """The function that cuts a text into words.
+_INVISIBLE: Final = re.compile("[\u00ad\u200c\u200d\u2060\ufeff]")
+"""Soft hyphens and joiners, which stand inside words."""
+
+
+def cut_query(name: TokenizerName, text: str) -> list[str]:
+    """The words of a question.
 
     `english`: without stop words, the others reduced to their stem (Snowball). `words`: as they
     are, for other languages.
     """
-    return _cut_english if name == "english" else _cut_words
+    return _cut(name, text, singles=False)
 
 
-def _cut_words(text: str) -> list[str]:
-    return list(_find_words(text))
+def cut_chunk(name: TokenizerName, text: str) -> list[str]:
+    """The words of a chunk: those of a question, and the single characters of what is cut in pairs.
+
+    So a question of one character finds it, while a longer one asks for its pairs only.
+    """
+    return _cut(name, text, singles=True)
 
 
-def _cut_english(text: str) -> list[str]:
+def _cut(name: TokenizerName, text: str, *, singles: bool) -> list[str]:
+    words = _find_words(text, singles=singles)
+    if name == "words":
+        return list(words)
     stem = _stems()
-    return [stem(word) for word in _find_words(text) if word not in ENGLISH_STOP_WORDS]
+    return [stem(word) for word in words if word not in ENGLISH_STOP_WORDS]
 
 
-def _find_words(text: str) -> Iterator[str]:
-    folded = unicodedata.normalize("NFKC", text).casefold()
+def _find_words(text: str, *, singles: bool) -> Iterator[str]:
+    folded = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text).casefold())
     for found in _words().finditer(folded):
         word = found[0]
         if found.lastgroup == "spaced" or len(word) == 1:
             yield word
-        else:
-            yield from map("".join, zip(word, word[1:], strict=False))
+            continue
+        yield from map("".join, zip(word, word[1:], strict=False))
+        if singles:
+            yield from word
 
 
 @cache

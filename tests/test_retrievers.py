@@ -23,7 +23,7 @@ from rag_app.errors import FilterError, IndexStateError, UsageError
 from rag_app.lexical import LexicalIndex, Scoring
 from rag_app.retrieval import HitRetriever, to_hit
 from rag_app.timing import collect
-from rag_app.words import tokenizer
+from rag_app.words import cut_chunk, cut_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,11 +100,10 @@ def open_retriever(name: str, index: SmallIndex, **options: Any) -> HitRetriever
 
 def brute_force(texts: dict[str, str], query: str, k1: float, b: float) -> dict[str, float]:
     """Lucene's BM25 from its formula; chunks without a word of the query are left out."""
-    cut = tokenizer("english")
-    words = {id: cut(text) for id, text in texts.items()}
+    words = {id: cut_chunk("english", text) for id, text in texts.items()}
     mean = sum(map(len, words.values())) / len(words)
     scores = dict.fromkeys(words, 0.0)
-    for word in cut(query):
+    for word in cut_query("english", query):
         holding = sum(word in each for each in words.values())
         idf = math.log(1 + (len(words) - holding + 0.5) / (holding + 0.5))
         for id, each in words.items():
@@ -145,6 +144,8 @@ def test_only_chunks_that_share_a_word_are_found(index: SmallIndex) -> None:
 def test_text_without_spaces_is_found_by_its_pairs(index: SmallIndex) -> None:
     bm25 = open_retriever("bm25", index)
     assert [document.id for document in bm25.invoke("公园的天气")] == ["weather"]
+    assert [document.id for document in bm25.invoke("园")] == ["weather"]
+    assert bm25.invoke("园公") == []
 
 
 def test_the_index_is_kept_and_read_by_others(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rag_app.words import ENGLISH_STOP_WORDS, tokenizer
+from rag_app.words import ENGLISH_STOP_WORDS, cut_chunk, cut_query
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,19 @@ from rag_app.words import ENGLISH_STOP_WORDS, tokenizer
             ["天气", "气很", "很好", "fast", "カタ", "タカ", "カナ"] + ["第", "5", "节"],
         ),
         ("한국어 สวัส हिन्दी", ["한국", "국어", "สว", "วั", "ัส", "हिन्दी"]),
+        ("infor\u00admation", ["inform"]),
         ("Straße STRASSE", ["strass", "strass"]),
     ],
 )
 def test_words(text: str, words: list[str]) -> None:
-    assert tokenizer("english")(text) == words
+    assert cut_query("english", text) == words
 
 
 def test_other_languages_keep_their_words() -> None:
-    assert tokenizer("words")("Die Katzen an der See") == ["die", "katzen", "an", "der", "see"]
+    assert cut_query("words", "Die Katzen an der See") == ["die", "katzen", "an", "der", "see"]
     assert len(ENGLISH_STOP_WORDS) == 33
+
+
+def test_chunks_have_the_single_characters_too() -> None:
+    assert cut_chunk("english", "天气 fine") == ["天气", "天", "气", "fine"]
+    assert cut_query("english", "天气 fine") == ["天气", "fine"]
