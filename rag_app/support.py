@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WORDS: Final = 0.4
 SPREAD: Final = 0.3
-UNKNOWN_NAME: Final = 0.25
+UNKNOWN_NAME: Final = 0.3
 THRESHOLD: Final = 0.785
 
 _NAME: Final = re.compile(r"\w*\d[\w-]*|(?<=\s)[A-Z][\w-]+|\b\w*[a-z][A-Z]\w*")
@@ -49,6 +49,7 @@ _GRAMMAR_WORDS: Final = """
 _GRAMMAR: Final = frozenset(_GRAMMAR_WORDS.split())
 _ENDINGS: Final = ("ing", "ion", "ed", "es", "ly", "e")
 _BULLET: Final = re.compile(r"(?:[-*+>•]|\d{1,3}[.)])[ \t]+")
+_HEADER_RULE: Final = re.compile(r"\s*\|[\s:|-]+\|")
 _NOT_PROSE: Final = re.compile(
     r"#{1,6}\s|```|~~~|///|:::|\|[\s:|-]+\|?$|<!--|import |from \w+ import "
 )
@@ -71,7 +72,8 @@ def find_candidates(passages: Sequence[Passage]) -> list[Candidate]:
         for span in sentence_spans(passage.text):
             start, end = _without_bullet(passage.text, span)
             place = (passage.source, passage.start + start)
-            if place not in seen and _is_statement(passage.text[start:end]):
+            is_header = _HEADER_RULE.match(passage.text, end)
+            if place not in seen and not is_header and _is_statement(passage.text[start:end]):
                 seen.add(place)  # chunks overlap
                 found.append(Candidate(passage, (start, end), passage.text[start:end]))
     return found
