@@ -244,6 +244,7 @@ class RagApp:
             tuple(map(to_hit, made["context"])),
             timings,
             _sum_usage(usage.usage_metadata),
+            made.get("dropped", 0),
         )
 
     def stream(

@@ -118,6 +118,7 @@ class Answer:
 
     Attributes:
         usage: tokens by the chat model's own count (`input_tokens`, …); empty without a model.
+        dropped: numbers that pointed at no passage and were taken out of the answer.
     """
 
     question: str
@@ -126,6 +127,7 @@ class Answer:
     context: tuple[Hit, ...]
     timings_ms: Mapping[str, float]
     usage: Mapping[str, int]
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,9 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """`ask --json`; a citation has `page` and `heading` only where its document has them."""
-    return {
+    """`ask --json`; `page`, `heading` and `dropped` are there only where there are any."""
+    dropped = {"dropped": answer.dropped} if answer.dropped else {}
+    return dropped | {
         "question": answer.question,
         "answer": answer.answer,
         "citations": [
