@@ -20,7 +20,7 @@ CORPUS = "corpus.jsonl.gz"
 pytestmark = [
     pytest.mark.data,
     pytest.mark.timeout(1800),
-    pytest.mark.filterwarnings("ignore::rag_app.minilm.TruncationWarning"),
+    pytest.mark.filterwarnings("ignore::rag_app.errors.TruncationWarning"),
 ]
 
 
