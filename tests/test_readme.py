@@ -75,23 +75,20 @@ def test_every_command_shown_prints_what_is_shown(clone: Path) -> None:
             timeout=300,
         )
         folder = Path((clone / "pwd").read_text().strip())
-        assert spaced(output) in spaced(done.stdout + done.stderr), command
+        printed = (done.stdout + done.stderr).replace(f"{ROOT}{os.sep}", "")
+        assert spaced(output) in spaced(printed), command
         ran += bool(output.strip())
-    assert ran >= 4
+    assert ran >= 3
 
 
-def test_every_config_shown_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+def test_every_config_shown_is_valid() -> None:
     shown = [yaml.safe_load(block) for block in blocks("yaml")]
     assert len(shown) >= 2
     for config in shown:
-        variable = {"chat_model.api_key": None} if "chat_model" in config else {}
-        whole = BASE | config
-        if variable:
-            whole["chat_model"] = {
-                n: v for n, v in whole["chat_model"].items() if n != "api_key"
-            }
-        assert load_config(whole).name == "handbook"
+        for options in config.values():
+            if isinstance(options, dict) and options.get("api_key") == "${OPENAI_API_KEY}":
+                options["api_key"] = "a key, as the variable would give it"
+        assert load_config(BASE | config).name == "handbook"
 
 
 def test_the_program_shown_runs(clone: Path) -> None:
@@ -101,8 +98,10 @@ def test_the_program_shown_runs(clone: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     answer, *citations = done.stdout.splitlines()
-    assert "[1]" in answer
-    assert citations[0].startswith("1 ")
+    assert answer.startswith("A file that cannot be read is quarantined")
+    number, source, start, end = citations[0].split()
+    text = (clone / "rag_app" / "guide" / source).read_text(encoding="utf-8")
+    assert f"{text[int(start) : int(end)]} [{number}]" in answer
 
 
 def test_links_to_files_lead_somewhere() -> None:
