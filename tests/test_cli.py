@@ -183,10 +183,8 @@ def test_chat_reads_questions_line_by_line(run: Run, handbook: Path) -> None:
     asked = "How many days of paid vacation are there?\nWhom do I tell about a stolen laptop?\n"
     done = run("chat", "--json", stdin=asked, cwd=handbook)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert ["140 euros" in answers[0]["answer"], "security@" in answers[1]["answer"]] == [
-        True,
-        True,
-    ]
+    assert "30 days" in answers[0]["answer"]
+    assert "security@" in answers[1]["answer"]
 
 
 def test_backends_lists_and_describes_from_the_code(run: Run) -> None:

@@ -25,6 +25,7 @@ _START: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; from rag_app.parsers.worker import main; main()"
 )
 _START_SECONDS: Final = 60.0
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 _AHEAD: Final = 8
 """Frames read before anybody asks for them; the pipe then holds the child back."""
 
@@ -112,6 +113,7 @@ class _Worker:
     def __init__(self, max_seconds: float, max_memory_mb: int) -> None:
         self.max_seconds, self.max_memory_mb = max_seconds, max_memory_mb
         self.settled, self.gone, self._ready = True, False, False
+        self._inherited = _peak_memory()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", "-c", _START, *map(str, sys.path)],
             stdin=subprocess.PIPE,
@@ -178,7 +180,7 @@ class _Worker:
         self.gone = self.settled = True
         status, peak = _reap(self._process)
         self._close()
-        if peak > 0.75 * (self.max_memory_mb << 20):
+        if peak > max(0.75 * (self.max_memory_mb << 20), self._inherited):
             return _too_big(self.max_memory_mb)
         if status == -getattr(signal, "SIGPROF", 0):
             return f"took over {self.max_seconds:g} s to parse"
@@ -218,8 +220,16 @@ def _reap(process: subprocess.Popen[bytes]) -> tuple[int, int]:
         return process.wait(), 0
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return process.returncode, used.ru_maxrss * unit
+    return process.returncode, used.ru_maxrss * _RSS_UNIT
+
+
+def _peak_memory() -> int:
+    """The most memory this process held, bytes: Linux starts a child's own peak there."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 
 def _too_big(megabytes: int) -> str:
