@@ -298,7 +298,7 @@ def _chain_input(
     given: dict[str, Any] = {"question": _require_words(question)}
     if chat_history:
         given["chat_history"] = list(chat_history)
-    if filter:
+    if filter is not None:
         given["filter"] = filter
     return given
 

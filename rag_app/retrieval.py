@@ -161,7 +161,7 @@ class HitRetriever(OptionRetriever):
 
     Attributes:
         search: finds the chunks; a `Search`.
-        index: the index searched; it is asked whether it is ready before every search.
+        index: the index searched; before and after a search it has to be ready and the same.
         k: how many chunks, unless `invoke` says otherwise.
     """
 
@@ -184,10 +184,9 @@ class HitRetriever(OptionRetriever):
     ) -> list[Document]:
         _refuse(unknown)
         wanted = _check_k(self.k if k is None else k)
-        self.index.check_ready()
-        if wanted == 0:
-            return []
-        return [to_document(hit) for hit in self.search.search(query, wanted, filter)]
+        with self.index.reading():
+            hits = self.search.search(query, wanted, filter) if wanted else []
+        return [to_document(hit) for hit in hits]
 
 
 class RerankingRetriever(OptionRetriever):

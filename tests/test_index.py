@@ -213,6 +213,78 @@ def test_another_kind_of_store_is_refused_until_it_is_filled(app: RagApp, tmp_pa
         assert other.search("x").hits
 
 
+def test_a_store_that_somebody_else_filled_is_not_taken_over(app: RagApp, tmp_path: Path) -> None:
+    app.ingest()
+    before = held(app)
+    app.close()
+    elsewhere = config(tmp_path, index={"path": str(tmp_path / "another")})
+    elsewhere["embeddings"] = {"kind": "hashing", "dimension": 128}
+    with rag_app.load(elsewhere) as other:
+        with pytest.raises(rag_app.IndexStateError, match="already holds"):
+            other.ingest()
+        assert held(other) == before
+        assert other.ingest(rebuild=True).embedded == other.store.count()
+
+
+def test_a_record_that_broke_and_was_mended_is_not_taken_for_unchanged(
+    tmp_path: Path, write: Write
+) -> None:
+    good = '{"id": 1, "text": "apples cost 1"}\n{"id": 2, "text": "pears cost 2"}\n'
+    write({"prices.jsonl": good})
+    with rag_app.load(config(tmp_path)) as app:
+        app.ingest()
+        before = held(app)
+        write({"prices.jsonl": '{"id": 1, "text": "apples cost 999"}\n{"id": 2, "text": \n'})
+        report = app.ingest()
+        assert (report.quarantined, report.deleted) == (1, 0)
+        texts = {text for places in held(app).values() for *_, text in places}
+        assert texts == {"apples cost 999", "pears cost 2"}
+        write({"prices.jsonl": good})
+        app.ingest()
+        assert held(app) == before
+
+
+def test_metadata_that_is_no_json_stops_one_record_only(tmp_path: Path, write: Write) -> None:
+    write({"x.jsonl": '{"id": 1, "text": "far", "size": 1e999}\n{"id": 2, "text": "near"}\n'})
+    with rag_app.load(config(tmp_path)) as app:
+        report = app.ingest()
+        assert (report.indexed, report.quarantined) == (1, 1)
+        assert [hit.text for hit in app.search("near").hits] == ["near"]
+
+
+def test_a_run_cut_off_after_its_last_commit_still_renews_the_word_index(
+    tmp_path: Path, write: Write
+) -> None:
+    write({"a.md": "quagga"})
+    with rag_app.load(config(tmp_path, retriever="bm25")) as app:
+        app.ingest()
+        revision = app.index.revision
+        app.index.manifest.put(state="writing")
+        app.ingest()
+        assert app.index.revision != revision
+        assert app.search("quagga").hits
+
+
+def test_a_search_across_an_ingest_is_refused(app: RagApp, write: Write) -> None:
+    app.ingest()
+    write({"new.md": story("new")})
+    with (
+        pytest.raises(rag_app.IndexStateError, match="Search again"),
+        app.index.reading(),
+    ):
+        app.ingest()
+
+
+def test_a_rebuild_that_cannot_read_its_sources_drops_nothing(app: RagApp, tmp_path: Path) -> None:
+    app.ingest()
+    before = held(app)
+    (tmp_path / "docs").rename(tmp_path / "elsewhere")
+    with pytest.raises(rag_app.SourceError):
+        app.ingest(rebuild=True)
+    assert held(app) == before
+    assert app.search("anything").hits
+
+
 def test_an_empty_index_says_so(app: RagApp) -> None:
     with pytest.raises(rag_app.IndexStateError, match="rag-app ingest"):
         app.search("x")
@@ -312,6 +384,14 @@ def test_any_langchain_loader_is_a_source(app: RagApp) -> None:
     for expected in ((2, 0), (0, 2)):
         report = ingest(app.index, [Source("two", "{}", Two())], splitter)
         assert (report.indexed, report.unchanged) == expected
+    assert set(held(app)) == {"one", "two"}
+
+    class Down(BaseLoader):
+        def lazy_load(self) -> Iterator[Document]:
+            raise OSError("the server is down")
+
+    report = ingest(app.index, [Source("two", '{"changed": 1}', Down())], splitter)
+    assert [each.reason for each in report.quarantine] == ["OSError: the server is down"]
     assert set(held(app)) == {"one", "two"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rag_app.errors import IndexStateError
@@ -85,6 +86,21 @@ class Index:
         if self._counted != self.revision:
             self.check_count()
             self._counted = self.revision
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read the index inside: it is ready before, and still the same after.
+
+        Raises:
+            IdentityError, IndexStateError: as `check_ready`, or an ingest changed it meanwhile.
+        """
+        self.check_ready()
+        revision = self.revision
+        yield
+        if self.manifest.get("state") != "ready" or self.revision != revision:
+            raise IndexStateError(
+                f"index {self.name!r}", "an ingest changed it during the search", "Search again."
+            )
 
     def check_store(self) -> None:
         """Refuse a vector store of another kind than the chunks were written to.

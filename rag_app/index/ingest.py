@@ -60,17 +60,18 @@ def ingest(
     """
     start = time.perf_counter()
     with _only_writer(index):
+        reading = Reading(index.manifest, splitter, index.splitter, progress, anew=rebuild)
         if rebuild:
-            index.store.drop()
-            index.manifest.clear()
-        _check_identity(index)
-        reading = Reading(index.manifest, splitter, index.splitter, progress)
-        _enter(index)
-        found = reading.read(sources)
+            found = reading.read(sources)  # before anything is dropped: it may fail
+            _empty(index)
+        else:
+            _check_held(index)
+            _enter(index)
+            found = reading.read(sources)
         writing = _Writing(index, progress)
         deleted = writing.remove(found.gone)
         writing.write()
-        _leave(index, changed=bool(deleted or writing.written or rebuild))
+        _leave(index)
         return _report(found, writing, deleted, index.check_count(), time.perf_counter() - start)
 
 
@@ -84,17 +85,29 @@ def _only_writer(index: Index) -> Iterator[None]:
         with lock:
             yield
     except Timeout as error:
+        wrong = "another ingest is writing to it"
+        raise IndexStateError(f"index {index.name!r}", wrong, "Wait until it has ended.") from error
+    except PermissionError as error:
+        wrong = f"{index.folder} cannot be written to"
         raise IndexStateError(
-            f"index {index.name!r}", "another ingest is writing to it", "Wait until it has ended."
+            f"index {index.name!r}", wrong, "Set index.path elsewhere."
         ) from error
 
 
-def _check_identity(index: Index) -> None:
+def _check_held(index: Index) -> None:
+    """Refuse to add to what was made otherwise, or by somebody else."""
     manifest = index.manifest
     held = manifest.get("identity")
     if not manifest.is_empty():
         index.check_store()
         require_same(index.name, held, index.identity)
+    elif count := index.store.count():
+        raise IndexStateError(
+            f"index {index.name!r}",
+            f"the store already holds {count} chunks that this index knows nothing of",
+            "Give the index another name or the store another path; to drop them, run: "
+            "rag-app ingest --rebuild",
+        )
     elif held not in (None, index.identity):
         index.store.drop()  # empty, but shaped for another model's vectors
     if manifest.get("state") == "ready":
@@ -104,16 +117,28 @@ def _check_identity(index: Index) -> None:
 def _enter(index: Index) -> None:
     """From here on queries are refused only where the content is about to be cut differently."""
     manifest = index.manifest
-    state = "ready" if manifest.get("splitter") == index.splitter else "writing"
-    if manifest.get("state") == "writing":
-        state = "writing"
-    manifest.put(store=index.kind, identity=index.identity, splitter=index.splitter, state=state)
+    as_it_was = manifest.get("splitter") == index.splitter and manifest.get("state") == "ready"
+    _describe(index, "ready" if as_it_was or manifest.is_empty() else "writing")
 
 
-def _leave(index: Index, *, changed: bool) -> None:
-    if changed:
-        index.manifest.advance()
+def _empty(index: Index) -> None:
+    """Drop what the store holds; interrupted here, the index stays refused until it is rebuilt."""
+    index.manifest.put(state="writing")
+    index.store.drop()
+    index.manifest.keep_only_staged()
+    _describe(index, "writing")
+
+
+def _describe(index: Index, state: str) -> None:
+    index.manifest.put(
+        store=index.kind, identity=index.identity, splitter=index.splitter, state=state
+    )
+
+
+def _leave(index: Index) -> None:
+    """Whatever was written since the last time that all was well, the content is new now."""
     if index.manifest.get("state") != "ready":
+        index.manifest.advance()
         index.manifest.put(state="ready")
 
 

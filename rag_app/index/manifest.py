@@ -74,19 +74,18 @@ class Manifest:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
                 path or ":memory:", check_same_thread=False, isolation_level=None, timeout=30
             )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            raise IndexStateError(
-                f"index {path}", f"not a readable manifest ({error})", _RESTORE
-            ) from error
+        except (sqlite3.Error, OSError) as error:
+            wrong = f"the manifest cannot be opened for writing ({error})"
+            raise IndexStateError(f"index {path}", wrong, _RESTORE) from error
         if self.get("format") is None:
             self.put(format=FORMAT, revision=f"{uuid.uuid4().hex}-0", generation="1")
         if self.get("format") != FORMAT:
@@ -101,19 +100,38 @@ class Manifest:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """All or nothing.
+
+        Raises:
+            IndexStateError: the file cannot be written; nothing of the transaction was.
+        """
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            yield
+        except sqlite3.Error as error:
+            remedy = (
+                "See that the disk has room and nothing else holds the file; then run it again."
+            )
+            raise IndexStateError(f"index {self.path}", f"the manifest: {error}", remedy) from error
+
+    def _read(self, query: str, *values: str) -> list[Any]:
+        with self._explained():
+            return self._db.execute(query, values).fetchall()
 
     def get(self, key: str) -> str | None:
         """One value of the manifest's head, None when it was never set."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._read("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
 
     def put(self, **values: str | None) -> None:
         """Set values of the head; None removes one."""
@@ -129,62 +147,62 @@ class Manifest:
         stem, _, number = (self.get("revision") or "").rpartition("-")
         self.put(revision=f"{stem}-{int(number) + 1}")
 
-    def clear(self) -> None:
-        """Forget every document; identity and revision are set anew by the next ingest."""
+    def keep_only_staged(self) -> None:
+        """Forget what was written: the store was emptied; what is staged is still to come."""
         with self.transaction() as db:
-            for table in ("origins", "documents", "chunks", "staged"):
-                db.execute(f"DELETE FROM {table}")
-        self.put(identity=None, splitter=None, store=None)
+            db.execute("DELETE FROM documents WHERE staged IS NULL")
+            db.execute("UPDATE documents SET version = NULL")
+            db.execute("DELETE FROM chunks")
+            db.execute("INSERT INTO chunks SELECT id, source, 1 FROM staged")
+            db.execute("DELETE FROM origins WHERE origin NOT IN (SELECT origin FROM documents)")
         self.advance()
 
     # -- what is known -----------------------------------------------------------------------
 
     def origin(self, origin: str) -> tuple[str | None, str] | None:
         """The fingerprint and settings under which `origin` was last read whole."""
-        row: tuple[str | None, str] | None = self._db.execute(
-            "SELECT fingerprint, settings FROM origins WHERE origin = ?", (origin,)
-        ).fetchone()
-        return row
+        rows = self._read("SELECT fingerprint, settings FROM origins WHERE origin = ?", origin)
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def versions(self, origin: str) -> dict[str, Known]:
         """What is known of each document of `origin`, by its name."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT source, coalesce(staged, version), staged IS NOT NULL "
             "FROM documents WHERE origin = ?",
-            (origin,),
+            origin,
         )
         return {row[0]: Known(row[1], bool(row[2])) for row in rows}
 
     def origins(self) -> set[str]:
         """Every origin that has documents."""
-        return {row[0] for row in self._db.execute("SELECT DISTINCT origin FROM documents")}
+        return {row[0] for row in self._read("SELECT DISTINCT origin FROM documents")}
 
     def chunk_ids(self, source: str) -> dict[str, bool]:
         """The chunks of a document that the store may hold: id to whether it is only staged."""
-        rows = self._db.execute("SELECT id, staged FROM chunks WHERE source = ?", (source,))
+        rows = self._read("SELECT id, staged FROM chunks WHERE source = ?", source)
         return {row[0]: bool(row[1]) for row in rows}
 
     def count_chunks(self) -> int:
         """How many chunks the store should hold once nothing is staged."""
-        return int(self._db.execute("SELECT count(*) FROM chunks WHERE NOT staged").fetchone()[0])
+        return int(self._read("SELECT count(*) FROM chunks WHERE NOT staged")[0][0])
 
     def is_empty(self) -> bool:
         """Whether no chunk was ever planned or written, or all are gone again."""
-        return self._db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone() is None
+        return not self._read("SELECT 1 FROM chunks LIMIT 1")
 
     def count_staged(self) -> int:
         """Chunks waiting to be written."""
-        return int(self._db.execute("SELECT count(*) FROM staged").fetchone()[0])
+        return int(self._read("SELECT count(*) FROM staged")[0][0])
 
     def staged_sources(self) -> list[str]:
         """Documents that wait to be written, in the order of their names."""
-        rows = self._db.execute("SELECT source FROM documents WHERE staged IS NOT NULL")
+        rows = self._read("SELECT source FROM documents WHERE staged IS NOT NULL")
         return sorted(row[0] for row in rows)
 
     def staged_chunks(self, source: str) -> list[StagedChunk]:
         """The chunks of a waiting document, in the order of the text."""
-        rows = self._db.execute(
-            "SELECT id, text, metadata FROM staged WHERE source = ? ORDER BY place", (source,)
+        rows = self._read(
+            "SELECT id, text, metadata FROM staged WHERE source = ? ORDER BY place", source
         )
         return [StagedChunk(row[0], row[1], json.loads(row[2])) for row in rows]
 
@@ -195,7 +213,8 @@ class Manifest:
     ) -> None:
         """Plan documents' new chunks: every id is on record before the store sees it.
 
-        `origins` were read whole: each with its fingerprint and the settings it was read under.
+        `origins` were read: each with its fingerprint, None when not all of it could be read, and
+        the settings it was read under.
         """
         with self.transaction() as db:
             for document in documents:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rag_app.errors import RagAppError, UsageError
 from rag_app.index.manifest import StagedChunk, StagedDocument
+from rag_app.json_values import find_non_json
 from rag_app.types import Origin, Unreadable
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Reading:
         splitter: cuts documents into chunks.
         splitter_identity: part of what makes a document changed.
         progress: called as (stage, done, total).
+        anew: stage every document, as if nothing were known.
     """
 
     def __init__(
@@ -66,7 +68,10 @@ class Reading:
         splitter: TextSplitter,
         splitter_identity: str,
         progress: Callable[[str, int, int | None], None],
+        *,
+        anew: bool = False,
     ) -> None:
+        self._anew = anew
         self.found = Findings()
         self._manifest = manifest
         self._splitter = splitter
@@ -82,9 +87,9 @@ class Reading:
             SourceError: a source cannot be listed.
             MissingPackageError: a format's parser is not installed.
         """
-        for source in sources:
+        for place, source in enumerate(sources):
             settings = _digest(source.settings, self._splitter_identity)
-            for origin in _origins_of(source, settings):
+            for origin in _origins_of(source, place):
                 self._read_origin(origin, settings)
                 if len(self._documents) >= READ_BATCH:
                     self._flush()
@@ -106,10 +111,18 @@ class Reading:
         found.origins.add(origin.source)
         known = self._manifest.versions(origin.source)
         current = (origin.fingerprint, settings)
-        if known and origin.fingerprint and self._manifest.origin(origin.source) == current:
+        if self._is_unchanged(origin, known, current):
             self._keep(known)
-        elif self._load(origin, known, settings):
-            self._origins.append((origin.source, *current))
+        else:
+            whole = self._load(origin, known, settings)
+            self._origins.append((origin.source, origin.fingerprint if whole else None, settings))
+
+    def _is_unchanged(
+        self, origin: Origin, known: dict[str, Known], current: tuple[str | None, str]
+    ) -> bool:
+        if self._anew or not known or not origin.fingerprint:
+            return False
+        return self._manifest.origin(origin.source) == current
 
     def _keep(self, known: dict[str, Known]) -> None:
         """An unchanged origin: its documents are, but for those an interrupted run left staged."""
@@ -131,8 +144,12 @@ class Reading:
             self.found.quarantine.append(Unreadable(origin.source, _reason(error)))
             self.found.sources.update(known)
             return False
-        self.found.gone += sorted(set(known) - here)
-        return len(self.found.quarantine) == broken
+        broken_here = {each.source for each in self.found.quarantine[broken:]}
+        if broken_here <= set(known):  # else any of the known may be the one that broke
+            self.found.gone += sorted(set(known) - here)
+        else:
+            self.found.sources.update(known)
+        return not broken_here
 
     def _take(
         self,
@@ -154,8 +171,11 @@ class Reading:
         here.add(source)
         self.found.sources.add(source)
         version = _digest(item.page_content, _canonical(item.metadata), settings)
-        if source in known and known[source].version == version:
+        if not self._anew and source in known and known[source].version == version:
             self._keep({source: known[source]})
+            return
+        if wrong := find_non_json({"text": item.page_content, "metadata": item.metadata}):
+            self.found.quarantine.append(Unreadable(source, f"{wrong[0]}: {wrong[1]}"))
             return
         chunks = _chunks(self._splitter, item, source)
         if not chunks:
@@ -176,13 +196,13 @@ _TWICE = (
 )
 
 
-def _origins_of(source: Source, settings: str) -> Iterator[Origin]:
+def _origins_of(source: Source, place: int) -> Iterator[Origin]:
     """A loader's origins; one that does not list any (any LangChain loader) is a single origin."""
     listed = getattr(source.loader, "origins", None)
     if listed is not None:
         yield from listed()
     else:
-        yield Origin(f"{source.kind}:{settings[:12]}", None, source.loader.lazy_load)
+        yield Origin(f"{source.kind}:{place}", None, source.loader.lazy_load)
 
 
 def _chunks(splitter: TextSplitter, document: Document, source: str) -> list[StagedChunk]:
