@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import SecretStr
 
+import rag_app
 from rag_app import registry
 from rag_app.chat_models import openai, scripted
 from rag_app.chat_models._scripted import ScriptedChatModel
@@ -100,12 +103,87 @@ def test_without_key_or_server_the_error_says_what_to_set(monkeypatch: pytest.Mo
         openai.build(openai.Config())
 
 
-@pytest.mark.parametrize("given", ["option", "variable"])
-def test_the_key_goes_to_the_server(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-right-key" if given == "variable" else "sk-other")
-    options = {"api_key": SecretStr("sk-right-key")} if given == "option" else {}
+def test_the_key_of_the_config_goes_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
     with OpenAIServer("Yes.", key="sk-right-key") as server:
-        assert build(server, **options).invoke("Ready?").text == "Yes."
+        model = build(server, api_key=SecretStr("sk-right-key"))
+        assert model.invoke("Ready?").text == "Yes."
+
+
+OF_OPENAI = {
+    "OPENAI_API_KEY": "sk-private-key",
+    "OPENAI_ADMIN_KEY": "sk-private-admin",
+    "OPENAI_ORG_ID": "org-private",
+    "OPENAI_ORGANIZATION": "org-private",
+    "OPENAI_PROJECT_ID": "project-private",
+    "OPENAI_CUSTOM_HEADERS": "Authorization: Bearer sk-private-header",
+    "LANGSMITH_GATEWAY_API_KEY": "lsv2-private",
+}
+
+
+@pytest.mark.parametrize("key", [None, SecretStr("")])
+async def test_what_the_environment_holds_for_openai_goes_to_no_other_server(
+    key: SecretStr | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in OF_OPENAI.items():
+        monkeypatch.setenv(variable, value)
+    with OpenAIServer("Yes.") as server:
+        model = build(server, api_key=key)
+        assert model.invoke("Ready?").text == "Yes."
+        assert (await model.ainvoke("Ready?")).text == "Yes."
+    assert len(server.requests) == 2
+    assert "private" not in str([request.headers for request in server.requests])
+
+
+def test_the_environment_cannot_redirect_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-private-key")
+    with OpenAIServer("Yes.") as elsewhere, OpenAIServer("Yes.") as server:
+        for variable in ("LANGSMITH_GATEWAY", "OPENAI_PROXY"):
+            monkeypatch.setenv(variable, elsewhere.url)
+        assert build(server).invoke("Ready?").text == "Yes."
+        model = openai.build(openai.Config())
+        assert isinstance(model, ChatOpenAI)
+        assert model.root_client.base_url.host == "api.openai.com"
+        for variable in ("OPENAI_API_BASE", "OPENAI_BASE_URL"):
+            monkeypatch.setenv(variable, elsewhere.url)
+            assert build(server).invoke("Ready?").text == "Yes."
+            with pytest.raises(ModelError, match=rf"base_url.*{variable}.*\${{{variable}}}"):
+                openai.build(openai.Config())
+            monkeypatch.delenv(variable)
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [
+        (None, True),
+        ("https://api.openai.com/v1", True),
+        ("https://eu.api.openai.com/v1", True),
+        ("http://api.openai.com/v1", False),
+        ("https://api.openai.com.example.org/v1", False),
+        ("https://api.openai.com@example.org/v1", False),
+        ("https://example.org/api.openai.com/v1", False),
+    ],
+)
+def test_the_key_of_the_environment_is_for_openai_itself(
+    address: str | None, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-in-the-file\n")
+    lines = ["sources: [{kind: files, path: .}]", "chat_model:", "  kind: openai"]
+    (tmp_path / "c.yaml").write_text(
+        "\n".join([*lines, f"  base_url: {address}"] if address else lines)
+    )
+    with rag_app.load(tmp_path / "c.yaml") as app:
+        assert "sk-in" not in json.dumps(app.config.describe()) + repr(app.config)
+        model = app.chat_model
+    assert isinstance(model, ChatOpenAI)
+    assert model.root_client.api_key == ("sk-in-the-file" if taken else "none")
+    if taken:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-in-the-environment")
+        with rag_app.load(tmp_path / "c.yaml") as app:
+            assert app.chat_model.root_client.api_key == "sk-in-the-environment"  # type: ignore[union-attr]
 
 
 def test_options_arrive_at_the_server() -> None:

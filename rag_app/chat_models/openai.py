@@ -1,12 +1,21 @@
 """OpenAI's chat models, and every server that speaks its protocol (set `base_url`).
 
 Protocol: https://platform.openai.com/docs/api-reference/chat, through the vendor's own client.
+
+The config alone says where a question and a key go. The variables with which the vendor's client
+and LangChain would redirect them are refused (`OPENAI_BASE_URL`, `OPENAI_API_BASE`) or have no
+effect (`LANGSMITH_GATEWAY`, `OPENAI_PROXY`), and what the environment holds for OpenAI
+(`OPENAI_API_KEY`, organisation, project, headers) is sent to OpenAI only. The system's own proxy
+(`HTTPS_PROXY`) stays in force.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationInfo, model_validator
 
 from rag_app.errors import ModelError
 from rag_app.options import OPERATIONAL, Field, Options, Secret
@@ -14,8 +23,13 @@ from rag_app.options import OPERATIONAL, Field, Options, Secret
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-_KEY_VARIABLE = "OPENAI_API_KEY"
-_ADDRESS_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
+_KEY_VARIABLE: Final = "OPENAI_API_KEY"
+_ADDRESS_VARIABLES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
+_ADDRESS: Final = "https://api.openai.com/v1"
+_OPENAI: Final = re.compile(
+    r"https://(?:[\w-]+\.)?api\.openai\.com(?::443)?(?:/|\Z)", re.IGNORECASE
+)
+_NO_KEY: Final = Secret("none")
 
 
 class Config(Options):
@@ -31,7 +45,8 @@ class Config(Options):
     )
     api_key: Secret | None = Field(
         None,
-        description="The key, as ${VARIABLE}; the variable OPENAI_API_KEY when left out.",
+        description="The key, as ${VARIABLE}. Left out, it is the variable OPENAI_API_KEY for "
+        "OpenAI itself, and none for any other base_url.",
         json_schema_extra=OPERATIONAL,
     )
     temperature: float | None = Field(
@@ -57,39 +72,76 @@ class Config(Options):
         json_schema_extra=OPERATIONAL,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_key_of_environment(cls, given: Any, info: ValidationInfo) -> Any:
+        """So that the variable may stand in a `.env` file, which only the config's reader knows."""
+        key = (info.context or {}).get("environment", {}).get(_KEY_VARIABLE)
+        if not key or not isinstance(given, dict) or given.get("api_key"):
+            return given
+        return {**given, "api_key": key} if _is_openai(given.get("base_url")) else given
+
 
 def build(config: Config) -> BaseChatModel:
     """A `ChatOpenAI`; nothing is sent yet.
 
     Raises:
-        ModelError: OpenAI itself is meant, and there is no key.
+        ModelError: OpenAI itself is meant, and there is no key; or the environment names another
+            server than the config.
     """
     from langchain_openai import ChatOpenAI
 
+    address, key = _find_address(config), _find_key(config)
     set_options: dict[str, Any] = {
         "temperature": config.temperature,
         "max_completion_tokens": config.max_tokens,
         "seed": config.seed,
-        "base_url": config.base_url,
     }
-    return ChatOpenAI(
+    made = ChatOpenAI(
         model=config.model,
-        api_key=_find_key(config),
+        base_url=address,
+        api_key=key,
+        openai_proxy=None,
         timeout=config.timeout,
         max_retries=config.max_retries,
         stream_usage=True,
         disable_streaming=not config.streaming,
         **{name: value for name, value in set_options.items() if value is not None},
     )
+    if not _is_openai(address):
+        for client in (made.root_client, made.root_async_client):
+            # The client took these from the environment, where they are meant for OpenAI.
+            client.organization = client.project = None
+            client._custom_headers = {}
+    return made
 
 
-def _find_key(config: Config) -> Secret | None:
-    if config.api_key is not None or os.environ.get(_KEY_VARIABLE):
+def _find_address(config: Config) -> str:
+    if config.base_url is not None:
+        return config.base_url
+    for variable in _ADDRESS_VARIABLES:
+        if not _is_openai(os.environ.get(variable) or None):
+            wrong = f"environment variable {variable} names another server, the config names none"
+            remedy = (
+                f"Write base_url: ${{{variable}}} to use it, or base_url: {_ADDRESS} for OpenAI."
+            )
+            raise ModelError("chat_model.base_url", wrong, remedy)
+    return _ADDRESS
+
+
+def _find_key(config: Config) -> Secret:
+    if config.api_key:
         return config.api_key
-    if config.base_url is not None or any(map(os.environ.get, _ADDRESS_VARIABLES)):
-        return Secret("none")
+    if not _is_openai(config.base_url):
+        return _NO_KEY
+    if key := os.environ.get(_KEY_VARIABLE):
+        return Secret(key)
     raise ModelError(
         "chat_model.api_key",
         f"environment variable {_KEY_VARIABLE} is not set",
         "Set it, or set base_url for a local server. Without a key, try chain: extractive.",
     )
+
+
+def _is_openai(address: Any) -> bool:
+    return address is None or (isinstance(address, str) and _OPENAI.match(address) is not None)

@@ -199,9 +199,13 @@ class Assembly:
         self._prepare(branch, at, model)
         given = {key: to_python(node) for key, node in branch.entries.items() if key != "kind"}
         moved = [k for k, n in branch.entries.items() if n.place.origin is not Origin.FILE]
-        folders = dict.fromkeys(moved, Path.cwd())
+        context = {
+            "folder": self.folder,
+            "folders": dict.fromkeys(moved, Path.cwd()),
+            "environment": self.environment,
+        }
         try:
-            return model.model_validate(given, context={"folder": self.folder, "folders": folders})
+            return model.model_validate(given, context=context)
         except ValidationError as error:
             report(error, model, branch, at, self.problems)
             return None
