@@ -64,7 +64,7 @@ def read_question(given: Any) -> Question:
     question = given.get("question")
     if not isinstance(question, str) or not question.strip():
         raise UsageError("question", f"{question!r} asks nothing", "Write what you want to know.")
-    return Question(question, tuple(given.get("chat_history") or ()), given.get("filter") or None)
+    return Question(question, tuple(given.get("chat_history") or ()), given.get("filter"))
 
 
 def retrieve(retriever: BaseRetriever, asked: Question) -> list[Document]:

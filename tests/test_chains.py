@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable
 
+import rag_app
 from chains import conversational, extractive, qa
 from rag_app.chat_models import openai, scripted
 from rag_app.embeddings import hashing, minilm
-from rag_app.errors import ModelError, UsageError
+from rag_app.errors import FilterError, ModelError, UsageError
 from rag_app.timing import collect
 from rag_app.types import Citation
 from tests.openai_server import OpenAIServer, Refusal, Request
@@ -159,6 +161,25 @@ def test_the_filter_reaches_the_retriever_only_when_given() -> None:
     chain.invoke({"question": "One?", "filter": {"page": 3}})
     chain.invoke("Two?")
     assert retriever.asked == [("One?", {"page": 3}), ("Two?", None)]
+
+
+@pytest.mark.parametrize("chain", ["extractive", "qa", "conversational"])
+@pytest.mark.parametrize("wrong", [[], "", 0, False])
+def test_a_malformed_filter_is_refused_also_when_it_is_empty(
+    wrong: Any, chain: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.md").write_text("Dogs need a written permission from the owner.")
+    config = {
+        "sources": [{"kind": "files", "path": str(tmp_path)}],
+        "embeddings": "hashing",
+        "vector_store": {"kind": "memory", "path": None},
+        "chat_model": "scripted",
+        "chain": chain,
+    }
+    with rag_app.load(config) as app:
+        app.ingest()
+        with pytest.raises(FilterError):
+            app.chain.invoke({"question": "Are dogs allowed?", "filter": wrong})
 
 
 def test_without_hits_the_model_is_not_asked() -> None:

@@ -150,10 +150,19 @@ def test_a_filter_holds_and_a_wrong_one_is_explained(run: Run, handbook: Path) -
     only = '{"source": "travel.md"}'
     found = json.loads(run("search", "laptop", "--json", "--filter", only, cwd=handbook).stdout)
     assert {hit["source"] for hit in found["hits"]} == {"travel.md"}
-    for wrong in ('{"source": {"$is": 1}}', "{not json"):
+    for wrong in ('{"source": {"$is": 1}}', "{not json", "[" * 100_000):
         done = run("search", "laptop", "--filter", wrong, cwd=handbook)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["null", "[]", '""', "0", "false"])
+def test_a_filter_that_is_no_object_is_refused_before_anything_is_read(
+    wrong: str, run: Run
+) -> None:
+    done = run("ask", "Lost laptop?", "--filter", wrong)
+    assert done.returncode == 2
+    assert "is not an object" in done.stderr
 
 
 def test_ask_cites_spans_that_stand_in_the_files(run: Run, handbook: Path) -> None:

@@ -15,6 +15,8 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 DEFAULT_CONFIG = "rag-app.yaml"
 
+_FILTER_REMEDY = 'Write it as in \'{"lang": "en"}\'.'
+
 
 def config_options(function: Command) -> Command:
     """Add `-c/--config` and `--set`; they arrive as `config` and `overrides`."""
@@ -71,8 +73,9 @@ def _parse_filter(_: click.Context, __: click.Parameter, given: str | None) -> A
     import json
 
     try:
-        return json.loads(given)
-    except ValueError as error:
-        raise click.BadParameter(
-            f'{given!r} is not JSON ({error}). Write it as in \'{{"lang": "en"}}\'.'
-        ) from error
+        value = json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{given!r} is not JSON ({error}). {_FILTER_REMEDY}") from error
+    if not isinstance(value, dict):
+        raise click.BadParameter(f"{given!r} is not an object. {_FILTER_REMEDY}")
+    return value
