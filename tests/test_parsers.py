@@ -460,6 +460,40 @@ def test_csv_option_that_names_no_column_is_refused() -> None:
         list(csv_rows.parse(b"id,name\n1,x\n", {"id": "nme"}))
 
 
+@pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        ('"unclosed', 3),
+        ('"unclosed\n\n', 3),
+        ('"two\nlines","unclosed', 3),
+        ('"closed\nby the next one\n9,"x"', 3),
+    ],
+)
+@pytest.mark.parametrize("rest", ["", "\n", "\n4,d\n5,e\n", "\n4,d\r\n5,e"])
+def test_csv_with_a_quote_that_is_not_closed_loses_no_row_silently(
+    cell: str, line: int, rest: str
+) -> None:
+    with pytest.raises(ParseError, match=f"row that begins on line {line} has a quote"):
+        list(csv_rows.parse(f"id,text\n2,b\n3,{cell}{rest}".encode(), {"delimiter": ","}))
+
+
+@pytest.mark.parametrize(
+    ("cell", "read_as"),
+    [
+        ('5" screen', '5" screen'),
+        ('"5" screen', "5 screen"),
+        ('a "b', 'a "b'),
+        ('"closed"', "closed"),
+        ('"two\n\nlines, ""quoted"""', 'two\n\nlines, "quoted"'),
+    ],
+)
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_csv_quotes_that_swallow_nothing_are_read(cell: str, read_as: str, end: str) -> None:
+    pieces = list(csv_rows.parse(f"id,text\n1,a\n2,{cell}{end}".encode(), {"delimiter": ","}))
+    read = [piece.metadata["text"] for piece in pieces if isinstance(piece, Parsed)]
+    assert read == ["a", read_as]
+
+
 @pytest.mark.parametrize("given", [b"a,b\n", b"\n\n"])
 def test_csv_without_rows_is_refused(given: bytes) -> None:
     with pytest.raises(ParseError, match="no text"):
@@ -487,12 +521,37 @@ def test_jsonl_lines_are_documents_and_bad_ones_are_named() -> None:
         ("line=2", "is not JSON: Expecting value at column 21"),
         ("line=4", "repeats the id 'a' of line 1"),
         ("line=5", "holds a JSON list, not an object"),
-        ("line=6", "no text"),
+        ("c", "no text"),
         ("line=7", "has none of the text fields 'title', 'text'; its fields are body"),
         "line=8",
         ("line=9", "is not UTF-8: invalid start byte at byte 10"),
-        ("line=10", "holds NaN, which is not JSON"),
+        ("line=10", "its field 'n': nan is not a JSON number"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("1e999", "its field 'x': inf is not a JSON number"),
+        ("[1, -1e999]", "its field 'x[1]': -inf is not a JSON number"),
+        ("NaN", "its field 'x': nan is not a JSON number"),
+        ('{"y": Infinity}', "its field 'x.y': inf is not a JSON number"),
+        ("[" * 70 + "]" * 70, "is nested deeper than 64 levels"),
+    ],
+)
+def test_jsonl_record_that_is_no_json_is_named_by_its_id(value: str, reason: str) -> None:
+    lines = f'{{"id": "p", "text": "t", "x": {value}}}\n{{"id": "q", "text": "fine"}}\n'
+    broken, fine = jsonl.parse(lines.encode(), LINES)
+    assert isinstance(broken, Broken)
+    assert broken.part == "p"
+    assert broken.reason.endswith(reason)
+    assert fine == Parsed("fine", {"id": "q"}, "q")
+
+
+def test_jsonl_record_too_deep_to_be_read_is_named_by_its_line() -> None:
+    deep = '{"id": "p", "text": "t", "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    (broken,) = jsonl.parse(deep.encode(), LINES)
+    assert broken == Broken("line=1", "is nested too deeply")
 
 
 def test_jsonl_reads_gzip_and_says_when_it_is_damaged() -> None:

@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rag_app.parsers.parsed import Broken, Parsed, ParseError, name_column
@@ -30,7 +31,8 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
     becomes numbers.
 
     Raises:
-        ParseError: it has no header or no rows, or an option names a column it does not have.
+        ParseError: it has no header or no rows, a quote in it is not closed, or an option names a
+            column it does not have.
     """
     text, found = decode(data)
     rows = list(_read_rows(text, options.get("delimiter") or _find_delimiter(text)))
@@ -51,12 +53,39 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
 
 def _read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(sys.maxsize)
+    record: list[str] = []
+    reader = csv.reader(_keep(io.StringIO(text), record), delimiter=delimiter)
     try:
-        for number, row in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), 1):
+        for number, row in enumerate(reader, 1):
+            if len(record) > 1:
+                _check_quotes(record, reader.line_num, delimiter)
+            record.clear()
             if any(cell.strip() for cell in row):
                 yield number, row
     except csv.Error as error:
         raise ParseError(f"is not readable as CSV: {error}") from error
+
+
+def _keep(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
+    """The lines and an empty one, which a quote that is still open then runs into."""
+    for line in chain(lines, [""]):
+        kept.append(line)
+        yield line
+
+
+def _check_quotes(record: list[str], last_line: int, delimiter: str) -> None:
+    """Refuse a row of several lines that only a misplaced quote holds together.
+
+    Python's reader takes everything up to the next quote, or the end, for one cell.
+    """
+    try:
+        list(csv.reader(record, delimiter=delimiter, strict=True))
+    except csv.Error:
+        first = last_line - len(record) + 1
+        raise ParseError(
+            f"the row that begins on line {first} has a quote that is not closed, "
+            f"or one inside a quoted cell that is not doubled"
+        ) from None
 
 
 def _find_delimiter(text: str) -> str:

@@ -16,7 +16,7 @@ def write_frame(out: IO[bytes], message: dict[str, Any]) -> None:
     try:
         body = json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        body = json.dumps(_replace_surrogates(message), ensure_ascii=False).encode()
+        body = json.dumps(replace_surrogates(message), ensure_ascii=False).encode()
     write_bytes(out, body)
 
 
@@ -36,11 +36,12 @@ def read_frame(source: IO[bytes]) -> bytes | None:
     return body if len(body) == length else None
 
 
-def _replace_surrogates(value: Any) -> Any:
+def replace_surrogates(value: Any) -> Any:
+    """`value` with every half of a character as U+FFFD, in keys, too."""
     if isinstance(value, str):
         return _SURROGATES.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {_replace_surrogates(key): _replace_surrogates(v) for key, v in value.items()}
+        return {replace_surrogates(key): replace_surrogates(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_surrogates(item) for item in value]
+        return [replace_surrogates(item) for item in value]
     return value

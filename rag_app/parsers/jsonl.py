@@ -8,6 +8,8 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from rag_app.json_values import find_non_json
+from rag_app.parsers.frames import replace_surrogates
 from rag_app.parsers.parsed import Broken, Parsed, ParseError, name_column
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
 
     `options`: `text` (fields that make the text, a newline between them), `id` (field; None for
     `_id`, else `id`, else the line's number), `title` (field). The other fields are the metadata.
+    A broken record is named by its id where that can be read, else by its line.
 
     Raises:
         ParseError: not one line holds anything, or the gzip stream is damaged.
@@ -50,20 +53,34 @@ def _read_lines(data: bytes) -> Iterator[bytes]:
 def _read_line(
     number: int, line: bytes, options: Mapping[str, Any], seen: dict[str, int]
 ) -> Parsed | Broken:
+    part = f"line={number}"
     try:
-        record = json.loads(line.decode(), parse_constant=_refuse_constant)
-        if not isinstance(record, dict):
-            raise ParseError(f"holds a JSON {type(record).__name__}, not an object")
+        record = _decode(line)
         part = _identify(number, record, options.get("id"), seen)
+        _refuse_non_json(record)
         return Parsed(_make_text(record, options["text"]), _describe(record, options), part)
     except json.JSONDecodeError as error:
-        return Broken(f"line={number}", f"is not JSON: {error.msg} at column {error.colno}")
+        return Broken(part, f"is not JSON: {error.msg} at column {error.colno}")
     except UnicodeDecodeError as error:
-        return Broken(f"line={number}", f"is not UTF-8: {error.reason} at byte {error.start}")
+        return Broken(part, f"is not UTF-8: {error.reason} at byte {error.start}")
     except RecursionError:
-        return Broken(f"line={number}", "is nested too deeply")
+        return Broken(part, "is nested too deeply")
     except (ParseError, ValueError) as error:
-        return Broken(f"line={number}", str(error))
+        return Broken(part, str(error))
+
+
+def _decode(line: bytes) -> dict[str, Any]:
+    record = json.loads(line.decode())
+    if not isinstance(record, dict):
+        raise ParseError(f"holds a JSON {type(record).__name__}, not an object")
+    whole: dict[str, Any] = replace_surrogates(record) if b"\\u" in line else record
+    return whole
+
+
+def _refuse_non_json(record: Mapping[str, Any]) -> None:
+    if bad := find_non_json(record):
+        field, wrong = bad
+        raise ParseError(f"its field {field[:40]!r}: {wrong}")
 
 
 def _identify(
@@ -110,7 +127,3 @@ def _describe(record: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str
     if isinstance(title, str) and title.strip():
         metadata["title"] = title.strip()
     return metadata
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ParseError(f"holds {name}, which is not JSON")

@@ -109,6 +109,22 @@ def test_names_the_lock_of_another_writer(tmp_path: Path, open_store: Callable[.
     assert store.count() == 2
 
 
+def test_a_full_disk_is_told_as_such_and_leaves_what_was_there(
+    tmp_path: Path, open_store: Callable[..., Store]
+) -> None:
+    store = open_store(tmp_path / "store.sqlite")
+    store.upsert([make_row("a")])
+    connection = store._rows._connection  # type: ignore[attr-defined]
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own disk of that size
+    large = Row("b", "word " * 20_000, np.array([0.0, 1.0]), {})
+    with pytest.raises(StoreError, match=r"disk is full\. Make room on the disk"):
+        store.upsert([large])
+    connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    store.upsert([make_row("c")])
+    assert sorted(row.id for row in store.scan()) == ["a", "c"]
+
+
 def test_two_programs_replace_and_delete_in_turn(
     tmp_path: Path, open_store: Callable[..., Store]
 ) -> None:
