@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rag_app.errors import SourceError
+from rag_app.config import load_config
+from rag_app.errors import ConfigError, SourceError
 from rag_app.loaders._globs import compile_glob
 from rag_app.loaders.files import Config, Files, build
 from rag_app.parsers import FORMATS
@@ -117,10 +118,25 @@ def test_rows_and_lines_are_documents_with_sources_of_their_own(tmp_path: Path, 
         ("[!ab].md", "b.md", False),
         ("a.md", "aXmd", False),
         ("./a.md", "a.md", True),
+        ("[[a&&b~~c||]*.md", "[.md", True),
+        ("[a&&b~~c||]*.md", "|.md", True),
+        ("[^a]*.md", "^.md", True),
+        ("[]]*.md", "].md", True),
+        ("[z-a.md", "[z-a.md", True),
     ],
 )
 def test_globs(pattern: str, path: str, matches: bool) -> None:
     assert bool(compile_glob(pattern).fullmatch(path)) is matches
+
+
+@pytest.mark.parametrize("option", ["include", "exclude"])
+@pytest.mark.parametrize("pattern", ["[z-a]*.md", "docs/[!9-0].md"])
+def test_a_pattern_that_is_no_glob_is_named_before_anything_is_read(
+    option: str, pattern: str
+) -> None:
+    source = {"kind": "files", "path": "docs", option: ["*.md", pattern]}
+    with pytest.raises(ConfigError, match=rf"sources\[0\]\.{option}\[1\]: .* is not a glob"):
+        load_config({"sources": [source]})
 
 
 def test_what_the_user_leaves_out_is_excluded_with_a_reason(tmp_path: Path, load: Any) -> None:

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rag_app.parsers.parsed import ParseError
+from rag_app.parsers.text import decode
+
 if TYPE_CHECKING:
     from rag_app.config import AppConfig
     from rag_app.types import Citation
@@ -18,11 +21,19 @@ def place(config: AppConfig, citation: Citation) -> str:
     found = _find_file(config, citation.source)
     where = citation.source if found is None else _shown(found)
     if found is not None and found.suffix.lower() in _PLAIN:
-        text = found.read_text(encoding="utf-8", errors="replace")
-        where += f":{text.count(chr(10), 0, citation.start) + 1}"
+        where += _find_line(found, citation.start)
     if citation.page is not None:
         where += f" page {citation.page}"
     return where
+
+
+def _find_line(file: Path, start: int) -> str:
+    """`:12`, counted in the text as it was indexed; nothing when the file is gone or changed."""
+    try:
+        text, _ = decode(file.read_bytes())
+    except (OSError, ParseError):
+        return ""
+    return f":{text.count(chr(10), 0, start) + 1}" if start <= len(text) else ""
 
 
 def _find_file(config: AppConfig, source: str) -> Path | None:

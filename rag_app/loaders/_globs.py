@@ -9,10 +9,17 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     """The regular expression that matches whole posix paths: `*`, `?`, `[a-z]`, `[!a-z]`, `**`.
 
     A pattern that names a folder (`drafts/`) stands for everything in it.
+
+    Raises:
+        ValueError: a range in brackets runs backwards, as in `[z-a]`.
     """
-    pattern = pattern.removeprefix("./")
-    pattern += "**" if pattern.endswith("/") else ""
-    return re.compile(_TOKEN.sub(_translate, pattern), re.DOTALL)
+    whole = pattern.removeprefix("./")
+    whole += "**" if whole.endswith("/") else ""
+    try:
+        return re.compile(_TOKEN.sub(_translate, whole), re.DOTALL)
+    except re.error as error:
+        wrong = f"{pattern!r} is not a glob: {error.msg}"
+        raise ValueError(f"{wrong}. In brackets stand characters and ranges, as [a-z]") from error
 
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
@@ -31,4 +38,4 @@ def _translate(token: re.Match[str]) -> str:
 
 
 def _escape_set(inner: str) -> str:
-    return inner.replace("[", "\\[").replace("]", "\\]").replace("^", "\\^")
+    return re.sub(r"[\[\]^&~|]|(?<=-)-", r"\\\g<0>", inner)

@@ -13,7 +13,9 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
 
 from rag_app.errors import SourceError
 from rag_app.loaders._globs import compile_glob
@@ -65,17 +67,25 @@ class Table(Options):
     )
 
 
+def _check_glob(pattern: str) -> str:
+    compile_glob(pattern)
+    return pattern
+
+
+Glob = Annotated[str, AfterValidator(_check_glob)]
+
+
 class Config(Options):
     """The options of a `files` source."""
 
     path: FilePath = Field(description="A folder, or one file.", json_schema_extra=OPERATIONAL)
-    include: list[str] = Field(
+    include: list[Glob] = Field(
         ["**/*"],
         min_length=1,
         description="Globs of the files to read: `*` stays inside a folder, `**/` is any folders.",
         json_schema_extra=OPERATIONAL,
     )
-    exclude: list[str] = Field(
+    exclude: list[Glob] = Field(
         [], description="Globs of the files to leave out.", json_schema_extra=OPERATIONAL
     )
     hidden: bool = Field(
