@@ -38,6 +38,7 @@ _CLOSED: Final = tuple(
         *("3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10"),
     )
 )
+_GZIP: Final = b"\x1f\x8b"
 _NAT64: Final = ip_network("64:ff9b::/96")
 
 
@@ -156,7 +157,7 @@ class Fetcher:
             with pool.stream("GET", url, headers=headers) as response:
                 given = {name.lower(): value.decode("latin-1") for name, value in response.headers}
                 if response.status in _REDIRECTS and b"location" in given:
-                    return check_url(str(at.join(given[b"location"])))
+                    return _follow(at, given[b"location"])
                 if response.status != 200:
                     raise Refused(f"answered {response.status}")
                 return self._read(response, given)
@@ -164,8 +165,6 @@ class Fetcher:
             raise Refused(f"took over {self.limits.seconds:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise Refused(f"cannot be reached: {error or type(error).__name__}") from error
-        except httpx.InvalidURL as error:
-            raise Refused(f"redirects to an address that is none: {error}") from error
 
     def _read(self, response: httpcore.Response, given: dict[bytes, str]) -> Page:
         media_type, _, parameters = given.get(b"content-type", "").partition(";")
@@ -184,18 +183,26 @@ class Fetcher:
         return Page(bytes(body), media_type.strip().lower(), charset, modified)
 
     def _unpack(self, pieces: Iterable[bytes]) -> Iterable[bytes]:
-        """The gzip stream's content, never more than 64 KiB at once whatever it claims."""
-        unzip = zlib.decompressobj(wbits=31)
+        """The gzip stream's content, all its members, never more than 64 KiB at once.
+
+        What follows the last member and begins none is left out, as browsers do (RFC 1952, 2.2).
+        """
+        member, left = zlib.decompressobj(wbits=31), b""
         try:
             for piece in pieces:
-                left = piece
+                left += piece
                 while left:
-                    yield unzip.decompress(left, 1 << 16)
-                    left = unzip.unconsumed_tail
-            yield unzip.flush()
+                    if member.eof and len(left) < len(_GZIP):
+                        break
+                    if member.eof and not left.startswith(_GZIP):
+                        return
+                    member = zlib.decompressobj(wbits=31) if member.eof else member
+                    yield member.decompress(left, 1 << 16)
+                    left = member.unused_data if member.eof else member.unconsumed_tail
+            yield member.flush()
         except zlib.error as error:
             raise Refused(f"its compression is damaged: {error}") from error
-        if not unzip.eof:
+        if not member.eof:
             raise Refused("its compression ends too early")
 
 
@@ -206,16 +213,24 @@ def check_url(url: str) -> httpx.URL:
         Refused: it is not plain http or https: another scheme, no host, a user name or a password.
     """
     try:
-        parsed = httpx.URL(url)
+        parsed = httpx.URL(url).copy_with(fragment=None)
+        host = parsed.host  # decoded, which not every name that begins with xn-- can be
     except (httpx.InvalidURL, UnicodeError) as error:
         raise Refused(f"is not an address: {error}") from error
     if parsed.scheme not in _PORTS:
         raise Refused(f"only http and https are fetched, not {parsed.scheme or 'a bare path'!r}")
     if parsed.userinfo:
         raise Refused("holds a user name or password, which addresses may not")
-    if not parsed.host:
+    if not host:
         raise Refused("names no host")
-    return parsed.copy_with(fragment=None)
+    return parsed
+
+
+def _follow(at: httpx.URL, location: str) -> httpx.URL:
+    try:
+        return check_url(str(at.join(location)))
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Refused(f"redirects to an address that is none: {error}") from error
 
 
 class _CheckedNetwork(httpcore.NetworkBackend):

@@ -213,7 +213,13 @@ def test_a_redirect_to_a_private_address_is_not_followed(
 
 @pytest.mark.parametrize(
     "target",
-    ["file:///etc/passwd", "ftp://x/", "http://me:pw@127.0.0.1/", "javascript:1", "http://["],
+    [
+        *("file:///etc/passwd", "ftp://x/", "http://me:pw@127.0.0.1/", "javascript:1", "http://["),
+        *("http://xn--a/", "http://xn--zzzzzzzzzz\xff/", "http://a:99999/", "http://a..b/"),
+        *("http://%00/", "http://[fe80::1%25eth0]/", f"http://{'a' * 300}/"),
+        *("http://\xe9\xff/", "http://.../", "http://a\x7f/"),
+    ],
+    ids=lambda target: target[:30],
 )
 def test_a_redirect_out_of_http_is_not_followed(site: Site, target: str) -> None:
     site.pages["/"] = (302, {"Location": target}, b"")
@@ -285,6 +291,34 @@ def test_compressed_pages_are_read(site: Site) -> None:
     assert "compressed with 'br'" in read(site.url(), **allowing(site))[2]
 
 
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("after", [b"", b"\x1f", b"\0" * 9, b"no gzip\x1f\x8b"])
+def test_every_member_of_a_compressed_page_is_read(site: Site, size: int, after: bytes) -> None:
+    whole = b"".join(map(gzip.compress, (b"one ", b"", b"two ", b"three"))) + after
+    pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
+    headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
+    site.pages["/"] = (200, headers, pieces)
+    _, (document,), _ = read(site.url(), **allowing(site))
+    assert document.page_content == "one two three"
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (gzip.compress(b"two", mtime=0)[:-6], "its compression ends too early"),
+        (gzip.compress(b"two", mtime=0)[:3], "its compression ends too early"),
+        (b"\x1f\x8b no member", "its compression is damaged"),
+        (gzip.compress(bytes(2_000_000), mtime=0), "is larger than 1000000 bytes"),
+    ],
+)
+def test_a_broken_second_member_is_a_reason(site: Site, second: bytes, reason: str) -> None:
+    headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
+    site.pages["/"] = (200, headers, gzip.compress(b"one") + second)
+    _, documents, said = read(site.url(), **allowing(site), max_bytes=1_000_000)
+    assert documents == []
+    assert said.startswith(reason)
+
+
 def test_an_endless_body_is_cut_off(site: Site) -> None:
     site.pages["/"] = (200, HTML, itertools.repeat(b"x" * 10_000))
     _, _, reason = read(site.url(), **allowing(site), max_bytes=100_000)
@@ -324,9 +358,13 @@ def test_what_is_no_page_is_named_with_the_reason(site: Site, answer: Answer, re
 
 def test_one_page_that_fails_does_not_stop_the_others(site: Site) -> None:
     site.pages["/a"] = (200, {"Content-Type": "text/plain"}, b"words")
-    urls = [site.url("/gone"), site.url("/a")]
+    site.pages["/odd"] = (302, {"Location": "http://xn--a/"}, b"")
+    urls = [site.url("/gone"), site.url("/odd"), site.url("/a"), "http://xn--a/"]
     pages = Pages(Config.model_validate({"urls": urls, **allowing(site)}))
-    first, second = pages.origins()
+    first, second, third, fourth = pages.origins()
+    for odd in (third, fourth):
+        with pytest.raises(SourceError, match="is not an address"):
+            list(odd.load())
     assert (first.source, second.source) == (site.url("/a"), site.url("/gone"))
     assert not any(isinstance(loaded, Unreadable) for loaded in first.load())
     with pytest.raises(SourceError, match="answered 404"):
