@@ -72,7 +72,8 @@ def build(
         yield {"question": asked.question, "context": documents}
 
         with timed("generate"):
-            candidates = find_candidates(number_passages(documents))
+            found = find_candidates(number_passages(documents))
+            candidates = [c for c in found if to_plain(c.text, c.passage, chosen.links)]
             quoted = choose(asked.question, candidates, embeddings, chosen)
         if not quoted:
             yield {"answer": NO_EVIDENCE}

@@ -390,6 +390,32 @@ def test_extractive_quotes_no_heading_no_code_and_nothing_twice() -> None:
     assert answer.count("two months of rent") == 1
 
 
+def quote(text: str, question: str) -> str:
+    """The extractive chain's answer from one document, when every sentence is good enough."""
+    chain = extractive.build(
+        PlainRetriever(documents=[Document(text)]),
+        hashing.build(hashing.Config()),
+        extractive.Config(min_support=0),
+    )
+    answer: str = chain.invoke(question)["answer"]
+    return answer
+
+
+def test_extractive_quotes_nothing_that_shows_no_words() -> None:
+    image = "![](paid-vacation-days-for-every-employee.png)"
+    question = "How many paid vacation days for every employee?"
+    sentence = "Vacation is 30 days a year."
+    assert quote(f"{image}\n\n{sentence}", question) == f"{sentence} [1]"
+    assert quote(image, question) == extractive.NO_EVIDENCE
+
+
+def test_extractive_prefers_a_sentence_to_a_row_of_a_table() -> None:
+    sentence, row = "The oven heats to 250 degrees.", "| The oven heats | to 250 degrees |"
+    question = "How hot is the oven?"
+    assert quote(f"{sentence}\n\n{row}", question) == f"{sentence} [1]"
+    assert quote(row, question) == "The oven heats · to 250 degrees [1]"
+
+
 def test_extractive_shows_links_and_marks_of_a_document_as_text() -> None:
     text = "Pay the [deposit](https://evil.example/) before you move in [7] ![x](//e.example)."
     chain = extractive.build(
