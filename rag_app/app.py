@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 from rag_app import registry
@@ -13,7 +15,7 @@ from rag_app.timing import collect, timed
 from rag_app.types import Answer, SearchResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from langchain_core.embeddings import Embeddings
@@ -41,7 +43,10 @@ def load(
 
     Raises:
         ConfigError: with every problem of the config.
+        UsageError: `source` is neither a path nor a mapping.
     """
+    if not isinstance(source, (str, PathLike, Mapping)):
+        raise UsageError("load", f"{source!r} is no config", "Give a path or a dict.")
     return RagApp(load_config(source, overrides or {}))
 
 
@@ -53,6 +58,7 @@ class RagApp:
 
     def __init__(self, config: AppConfig) -> None:
         self.config = config
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +68,11 @@ class RagApp:
 
     def close(self) -> None:
         """Release files and connections. Parts used before must not be used after."""
+        self._closed = True
         if "index" in self.__dict__:
-            self.index.close()
+            self.__dict__.pop("index").close()
+        for part in ("_first_stage", "retriever", "chain"):  # they hold what was closed
+            self.__dict__.pop(part, None)
 
     # -- the parts, as LangChain objects --------------------------------------------------------
 
@@ -82,6 +91,8 @@ class RagApp:
     @cached_property
     def index(self) -> Index:
         """The store together with the record of what it should hold."""
+        if self._closed:
+            raise UsageError("app", "it was closed", "Open it again: rag_app.load(...).")
         from rag_app.index.identity import describe_embeddings, describe_splitter
         from rag_app.index.index import Index
         from rag_app.index.manifest import Manifest
@@ -287,6 +298,8 @@ class RagApp:
 
 
 def _require_words(query: str) -> str:
+    if not isinstance(query, str):
+        raise UsageError("question", f"{query!r} is no text", "Give a string.")
     if not query.strip():
         raise UsageError("question", "it is empty", "Write what you want to know.")
     return query

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rag_app import registry
-from rag_app.errors import UsageError
+from rag_app.errors import RagAppError, UsageError
 
 
 def list_backends(kind: str | None = None) -> dict[str, dict[str, str]]:
@@ -15,7 +15,7 @@ def list_backends(kind: str | None = None) -> dict[str, dict[str, str]]:
         UsageError: no such kind; the message lists them.
     """
     kinds = list(registry.KINDS) if kind is None else [_known(kind)]
-    return {k: {n: registry.summary(k, n) for n in registry.names(k)} for k in kinds}
+    return {k: {n: _summary(k, n) for n in registry.names(k)} for k in kinds}
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
@@ -41,9 +41,16 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "kind": kind,
         "name": name,
         "summary": registry.summary(kind, name),
-        "install": f'pip install "rag-app[{name}]"',
+        "install": registry.install_command(name) or "needs nothing beyond what is installed",
         "options": options,
     }
+
+
+def _summary(kind: str, name: str) -> str:
+    try:
+        return registry.summary(kind, name)
+    except (RagAppError, ImportError) as error:  # a plug-in's fault hides no other backend
+        return f"cannot be used: {error}"
 
 
 def _known(kind: str) -> str:

@@ -42,17 +42,24 @@ def check(app: RagApp) -> Iterator[Check]:
     yield _try(f"splitter ({config.splitter.kind})", lambda: _split(app))
     embeddings = _try(f"embeddings ({config.embeddings.kind})", lambda: _embed(app))
     yield embeddings
-    store = f"vector_store ({config.vector_store.kind})"
-    if embeddings.ok:
-        yield _try(store, lambda: _keep_a_chunk(app))
-        yield _try(f"retriever ({config.retriever.kind})", lambda: _build_retriever(app))
-    else:
-        yield Check(store, False, "not tried, it needs the embeddings", embeddings.remedy)
+    store = _after(embeddings, f"vector_store ({config.vector_store.kind})", _keep_a_chunk, app)
+    yield store
+    retriever = _after(store, f"retriever ({config.retriever.kind})", _build_retriever, app)
+    yield retriever
     if config.reranker is not None:
         yield _try(f"reranker ({config.reranker.kind})", lambda: _rerank(app))
     if config.chat_model is not None:
-        yield _try(f"chat_model ({config.chat_model.kind})", lambda: _ask_a_token(app))
-    yield _try(f"chain ({config.chain.kind})", lambda: _build_chain(app))
+        chat_model = _try(f"chat_model ({config.chat_model.kind})", lambda: _ask_a_token(app))
+        yield chat_model
+        retriever = retriever if chat_model.ok else chat_model
+    yield _after(retriever, f"chain ({config.chain.kind})", _build_chain, app)
+
+
+def _after(needed: Check, part: str, prove: Callable[[RagApp], str], app: RagApp) -> Check:
+    """Try a part that stands on another; when that failed, saying so once is enough."""
+    if needed.ok:
+        return _try(part, lambda: prove(app))
+    return Check(part, False, f"not tried, because {needed.part.partition(' ')[0]} failed")
 
 
 def _try(part: str, prove: Callable[[], str]) -> Check:
@@ -114,7 +121,10 @@ def _keep_a_chunk(app: RagApp) -> str:
 
 
 def _build_retriever(app: RagApp) -> str:
-    _ = app._first_stage
+    _ = app.retriever
+    if app.index.manifest.is_empty():
+        return "built; the index is empty, run: rag-app ingest"
+    app.index.check_ready()
     return f"ready; {app.index.manifest.count_chunks()} chunks in the index"
 
 

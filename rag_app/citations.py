@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.marks import AnswerScanner, Links, Mark
@@ -19,7 +19,7 @@ from rag_app.sentences import sentence_spans
 from rag_app.types import Citation, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_core.documents import Document
 
@@ -45,6 +45,7 @@ class Passage:
     title: str | None
     page: int | None
     heading: str | None
+    inside: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
 
 
 def number_passages(documents: Iterable[Document]) -> list[Passage]:
@@ -64,6 +65,7 @@ def _to_passage(number: int, document: Document) -> Passage:
         title if isinstance(title, str) else None,
         page if isinstance(page, int) else None,
         heading if isinstance(heading, str) else None,
+        metadata.get("_inside") or {},
     )
 
 
@@ -159,9 +161,16 @@ def cite_span(passage: Passage, span: Span) -> Citation:
         passage.start + start,
         passage.start + end,
         passage.text[start:end],
-        passage.page,
-        passage.heading,
+        _at(passage, "pages", start) or passage.page,
+        _at(passage, "headings", start) or passage.heading,
     )
+
+
+def _at(passage: Passage, kind: str, start: int) -> Any:
+    """The page or heading that begins last before a place inside the passage; None if none does."""
+    place = passage.start + start
+    before = [name for at, name in passage.inside.get(kind, ()) if at <= place]
+    return before[-1] if before else None
 
 
 def to_plain(text: str, passage: Passage, links: Links = "text") -> str:

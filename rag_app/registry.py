@@ -12,9 +12,11 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, requires
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import MissingPackageError, UsageError
@@ -111,8 +113,15 @@ def missing_package(where: str, extra: str, error: ImportError) -> Exception:
     return MissingPackageError(
         where,
         f"needs the package {package!r}, which is not installed",
-        f'Run: pip install "rag-app[{extra}]"',
+        f"Run: {install_command(extra) or f'pip install {package}'}",
     )
+
+
+def install_command(extra: str) -> str | None:
+    """The command that installs what a backend needs beyond the core; None if it needs nothing."""
+    asked = re.compile(rf"extra == ['\"]{extra.replace('_', '[-_]')}['\"]")
+    beyond = any(asked.search(requirement) for requirement in requires("rag-app") or ())
+    return f'pip install "rag-app[{extra}]"' if beyond else None
 
 
 def raise_missing(where: str, extra: str, error: ImportError) -> None:
@@ -130,6 +139,10 @@ def unknown(given: str, allowed: Iterable[str]) -> tuple[str, str]:
 
 def _own(kind: str) -> set[str]:
     package = importlib.import_module(KINDS[kind])
+    here = Path(__file__).parents[1]
+    if not any(Path(folder).resolve().is_relative_to(here) for folder in package.__path__):
+        wrong = f"{next(iter(package.__path__))!r} hides rag-app's own package of that name"
+        raise UsageError(KINDS[kind], wrong, "Rename that folder, or start Python elsewhere.")
     return {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
 
 

@@ -61,6 +61,21 @@ class Marks:
             index = 0
         return self._paths[index] if index >= 0 else None
 
+    def between(self, start: int, end: int) -> dict[str, list[list[Any]]]:
+        """The pages and heading paths that begin inside a span, each after its place.
+
+        A citation of the span's later part needs them; empty when there are none.
+        """
+        pages = [[at, n] for n, at in enumerate(self.pages, 1) if start < at < end]
+        first = self.heading_path(start, end)
+        headings = [
+            [heading.start, path]
+            for heading, path in zip(self.headings, self._paths, strict=True)
+            if start < heading.start < end and path != first
+        ]
+        found: dict[str, list[list[Any]]] = {"pages": pages, "headings": headings}
+        return {name: places for name, places in found.items() if places}
+
     @cached_property
     def _heading_starts(self) -> list[int]:
         return [heading.start for heading in self.headings]
@@ -136,5 +151,9 @@ def trim(text: str, start: int, end: int) -> Span:
 
 def _place(marks: Marks, text: str, start: int, end: int) -> dict[str, Any]:
     first = trim(text, start, end)[0]
-    found = {"page": marks.page_at(first), "heading": marks.heading_path(first, end)}
-    return {"start": start, "end": end} | {n: v for n, v in found.items() if v is not None}
+    found = {
+        "page": marks.page_at(first),
+        "heading": marks.heading_path(first, end),
+        "_inside": marks.between(first, end),
+    }
+    return {"start": start, "end": end} | {n: v for n, v in found.items() if v}

@@ -277,3 +277,88 @@ def test_progress_in_a_pipe_is_plain_lines_on_stderr(run: Run) -> None:
     assert "reading" in done.stderr
     assert "embedding" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_a_citation_names_the_heading_above_the_quote(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    text = "# Bees\n\nBees build combs out of wax.\n\n# Wasps\n\nWasps build nests out of paper.\n"
+    (tmp_path / "d" / "insects.md").write_text(text)
+    (tmp_path / "rag-app.yaml").write_text("name: insects\nsources: [{kind: files, path: d}]\n")
+    assert run("ingest").returncode == 0
+    for question, heading in (
+        ("What do wasps build nests out of?", "Wasps"),
+        ("What do bees build combs out of?", "Bees"),
+    ):
+        answer = json.loads(run("ask", question, "--json").stdout)
+        assert answer["citations"][0]["heading"] == heading
+        assert all(
+            not name.startswith("_") for hit in answer["context"] for name in hit["metadata"]
+        )
+
+
+def test_a_citation_names_the_page_of_the_quote(
+    run: Run, tmp_path: Path, data: Callable[[str], Path]
+) -> None:
+    (tmp_path / "d").mkdir()
+    pdf = data("pdf-samples") / "py-pdf" / "pdflatex-4-pages.pdf"
+    (tmp_path / "d" / pdf.name).write_bytes(pdf.read_bytes())
+    (tmp_path / "rag-app.yaml").write_text(
+        "name: paper\nsources: [{kind: files, path: d}]\nsplitter: none\nchat_model:\n"
+        '  {kind: scripted, responses: ["It is on the last page [1]."]}\nchain: qa\n'
+    )
+    assert run("ingest").returncode == 0
+    context = json.loads(run("ask", "x", "--json").stdout)["context"][0]
+    import pypdfium2
+
+    pages = [page.get_textpage().get_text_range() for page in pypdfium2.PdfDocument(pdf)]
+    words = [max(page.split(), key=len) for page in pages]
+    assert len(pages) == 4
+    for number, word in enumerate(words, 1):
+        if sum(word in page for page in pages) > 1:
+            continue
+        done = run("ask", "x", "--json", "--set", f'chat_model.responses=["{word} [1]"]')
+        (citation,) = json.loads(done.stdout)["citations"]
+        assert (citation["page"], word in citation["quote"]) == (number, True)
+    assert context["metadata"]["page"] == 1
+
+
+def test_check_fails_where_a_search_would_be_refused(run: Run, handbook: Path) -> None:
+    done = run("check", "--set", "embeddings.precision=int8", cwd=handbook)
+    assert done.returncode == 1
+    assert "FAILED  retriever" in done.stdout
+    assert "--rebuild" in done.stdout
+    assert "not tried, because retriever failed" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["schema", "backends", "check", "search vacation"])
+def test_nobody_reading_is_no_error(handbook: Path, command: str) -> None:
+    done = subprocess.run(
+        f"{TOOL} {command} | true", cwd=handbook, shell=True, capture_output=True, text=True
+    )
+    assert done.stderr.replace("Exception", "") == done.stderr
+    assert "should not be" not in done.stderr
+
+
+def test_a_full_disk_is_named(handbook: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([TOOL, "backends"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "report it" not in done.stderr
+
+
+def test_an_answer_without_a_citation_is_marked(run: Run, handbook: Path) -> None:
+    scripted = "chat_model={kind: scripted, responses: [no marks at all]}"
+    done = run("ask", "vacation?", "--set", scripted, "--set", "chain=qa", cwd=handbook)
+    assert done.stdout.strip() == "no marks at all"
+    assert "treat this as not found" in done.stderr
+
+
+def test_a_folder_called_chains_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "chains").mkdir()
+    (tmp_path / "chains" / "__init__.py").touch()
+    code = "import rag_app; rag_app.load({'sources': [{'kind': 'files', 'path': '.'}]})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "hides rag-app's own package" in done.stderr

@@ -432,3 +432,20 @@ def chunk_metadata(app: RagApp) -> dict[str, dict[str, Any]]:
         row.id: {name: v for name, v in row.metadata.items() if name != "modified"}
         for row in app.store.scan()
     }
+
+
+def test_an_app_that_was_closed_says_so(app: RagApp) -> None:
+    app.ingest()
+    app.search("x")
+    app.close()
+    with pytest.raises(rag_app.UsageError, match="it was closed"):
+        app.search("x")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "  "])
+def test_a_question_that_is_none_is_refused(app: RagApp, wrong: Any) -> None:
+    for use in (app.search, app.ask):
+        with pytest.raises(rag_app.UsageError, match="question"):
+            use(wrong)
+    with pytest.raises(rag_app.UsageError, match="no config"):
+        rag_app.load(3)  # type: ignore[arg-type]

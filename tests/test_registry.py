@@ -140,7 +140,11 @@ def test_absent_package_is_named_with_the_command(
     with pytest.raises(MissingPackageError) as caught:
         use()
     assert "'surely_not_installed_anywhere', which is not installed" in str(caught.value)
-    assert 'pip install "rag-app[lacking]"' in caught.value.remedy
+    assert caught.value.remedy == "Run: pip install surely_not_installed_anywhere"
+    own = registry.missing_package("x", "chroma", ImportError(name="surely_not_installed_anywhere"))
+    assert 'pip install "rag-app[chroma]"' in str(own)
+    assert registry.install_command("cross_encoder") == 'pip install "rag-app[cross_encoder]"'
+    assert registry.install_command("hybrid") is None
     assert caught.value.exit_status == 2
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,11 @@ class SmallIndex:
     @property
     def embeddings(self) -> Any:
         return self.store.embeddings
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        self.check_ready()
+        yield
 
     def check_ready(self) -> None:
         if not self.ready:

@@ -79,10 +79,11 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> int:
-    from rag_app.errors import RagAppError
-
+    """Say on stderr what went wrong, in the terms of whoever raised it; the exit status for it."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
+    if isinstance(error, SystemExit):  # click's way to end when nobody reads its output
+        return error.code if isinstance(error.code, int) else 1
     if isinstance(error, click.ClickException):
         error.show()
         return 2
@@ -92,11 +93,22 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    return _explain_failure(error)
+
+
+def _explain_failure(error: BaseException) -> int:
+    from rag_app.errors import RagAppError
+
     if os.environ.get("RAG_APP_DEBUG"):
         raise error
     if isinstance(error, RagAppError):
-        click.echo(f"rag-app: {error}" if "\n" not in str(error) else str(error), err=True)
+        click.echo(str(error), err=True)
         return error.exit_status
+    if isinstance(error, OSError) and error.strerror:
+        place = error.filename or "output"
+        remedy = "See that there is room and that it may be written to."
+        click.echo(f"{place}: {error.strerror}. {remedy}", err=True)
+        return 1
     click.echo(
         f"rag-app: an error that should not be: {type(error).__name__}: {error}. "
         "Set RAG_APP_DEBUG=1 for the traceback, and please report it.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rag_app.cli.options import config_options, filter_option, json_option, open_app
-from rag_app.cli.output import answer_json, print_json
+from rag_app.cli.output import answer_json, note, print_json
 from rag_app.cli.places import place
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def print_answer(config: AppConfig, answer: Answer, *, as_json: bool) -> None:
         return
     click.echo(answer.answer)
     print_citations(config, answer.citations)
+    if config.chat_model and not answer.citations:
+        note("No passage is cited: treat this as not found in the documents.")
 
 
 def print_citations(config: AppConfig, citations: Any) -> None:

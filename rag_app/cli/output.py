@@ -80,7 +80,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
         "similarity": hit.similarity,
         "score": hit.score,
         "ranks": {name: asdict(rank) for name, rank in hit.ranks.items()},
-        "metadata": dict(hit.metadata),
+        "metadata": {n: v for n, v in hit.metadata.items() if not n.startswith("_")},
     }
 
 

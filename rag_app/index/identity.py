@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rag_app.options import Options
 
 
+RULES = 2
+"""Raised whenever loaders, parsers or splitters make something else of the same document."""
+
+
 def describe_embeddings(kind: str, options: Options, embeddings: Embeddings) -> str:
     """The embedding identity as canonical JSON: backend, options that decide the vectors, revision.
 
@@ -25,7 +29,8 @@ def describe_embeddings(kind: str, options: Options, embeddings: Embeddings) -> 
 
 def describe_splitter(kind: str, options: Options, embedding: str) -> str:
     """The splitter's identity; its token counts are the embedding model's, so that counts too."""
-    return json.dumps({"kind": kind, **options.identity(), "tokens_of": embedding}, sort_keys=True)
+    made = {"kind": kind, **options.identity(), "tokens_of": embedding, "rules": RULES}
+    return json.dumps(made, sort_keys=True)
 
 
 def require_same(name: str, held: str | None, asked: str) -> None:
@@ -35,15 +40,17 @@ def require_same(name: str, held: str | None, asked: str) -> None:
         IdentityError: naming both identities and the command that re-embeds.
     """
     if held is not None and held != asked:
+        before, now = json.loads(held), json.loads(asked)
         raise IdentityError(
             f"index {name!r}",
-            f"it holds vectors of {_words(held)}; the config asks for {_words(asked)}",
+            f"it holds vectors of {_words(before, now)}; the config asks for {_words(now, before)}",
             "Vectors of two models cannot be compared. Restore the config, or run: "
             "rag-app ingest --rebuild",
         )
 
 
-def _words(identity: str) -> str:
-    fields: dict[str, Any] = json.loads(identity)
-    kind = fields.pop("kind")
-    return f"{kind} ({', '.join(f'{k}={v}' for k, v in fields.items())})" if fields else str(kind)
+def _words(identity: dict[str, Any], other: dict[str, Any]) -> str:
+    """The backend's name, with those of its fields that the other has not or has otherwise."""
+    apart = {n: v for n, v in identity.items() if n != "kind" and other.get(n) != v}
+    fields = ", ".join(f"{name}={value}" for name, value in apart.items())
+    return f"{identity['kind']} ({fields})" if fields else str(identity["kind"])
