@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import SecretStr
 
 from rag_app.errors import ModelError, RagAppError
+from rag_app.urls import show_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ def _secrets(model: BaseChatModel) -> list[str]:
 def _address(model: Any) -> str:
     for attribute in ("openai_api_base", "base_url", "endpoint"):
         if value := getattr(model, attribute, None):
-            return repr(_KEY.sub("…", re.sub(r"//[^/@]*@", "//", str(value))))
+            return repr(_KEY.sub("…", show_url(str(value))))
     return f"the service of {model._llm_type}"
 
 

@@ -267,6 +267,41 @@ def test_database_url_may_be_written_with_the_password_as_a_variable(
     assert read(text.format("sqlite:///shop.db"))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://h/x?api_key=${TOKEN}", "https://h/${TOKEN}/x", "https://h/x#${TOKEN}", "${URL}"),
+        *("https://${URL}", "https://h?${TOKEN:-x}", "https://${HOST}/${HOST}", "${SCHEME}://h/"),
+        *("https://${TOKEN}@h/", "https://me:${TOKEN}@h/", "https://${PAIR}"),
+    ],
+)
+def test_a_variable_in_the_name_of_a_page_is_its_host_at_most(
+    read: Callable[..., AppConfig], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    given = {"TOKEN": "Sup3rS3cret", "HOST": "wiki.example", "SCHEME": "https"}
+    given |= {"URL": "https://wiki.example/?t=Sup3rS3cret", "PAIR": "me:Sup3rS3cret@h/x"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    text = "sources: [{{kind: web, urls: [https://a.example/, '{}']}}]"
+    message = _refused(read, text.format(url))
+    assert "sources[0].urls[1]" in message
+    assert "Sup3rS3cret" not in message
+    config = {"sources": [{"kind": "web", "urls": ["https://a.example/", url]}]}
+    assert "sources[0].urls[1]" in _refused(load_config, config)
+    assert read(text.format("https://${HOST}:443/x?y=1"))
+
+
+@pytest.mark.parametrize("user", ["reader:${PASSWORD}", "${PASSWORD}", "reader"])
+def test_a_chroma_url_holds_no_password(
+    read: Callable[..., AppConfig], monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    monkeypatch.setenv("PASSWORD", "Sup3rS3cret")
+    store = f"vector_store: {{kind: chroma, url: 'http://{user}@127.0.0.1:9'}}"
+    message = _refused(read, MINIMAL + store)
+    assert "may not hold a user name or password. Give the key as api_key" in message
+    assert "Sup3rS3cret" not in message
+
+
 # -- overrides ------------------------------------------------------------------------------------
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 
+from rag_app.config import load_config
 from rag_app.errors import MissingPackageError, SourceError
 from rag_app.loaders.sql import Config, build, to_json
+from rag_app.options import Secret
 from rag_app.types import Unreadable
 
 if TYPE_CHECKING:
@@ -94,17 +98,78 @@ def test_a_wrong_query_is_refused(url: str, query: str, wrong: str) -> None:
     assert len(load(url)) == 5
 
 
-def test_a_missing_file_is_not_created(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no SQLite file"):
-        load(f"sqlite:///{tmp_path / 'gone.db'}")
+SQLITE = pytest.mark.parametrize("dialect", ["sqlite", "sqlite+pysqlite"])
+
+
+@SQLITE
+@pytest.mark.parametrize("query", ["", "?timeout=3"])
+def test_a_missing_file_is_not_created(tmp_path: Path, dialect: str, query: str) -> None:
+    with pytest.raises(SourceError, match=r"there is no SQLite file '.*gone\.db'"):
+        load(f"{dialect}:///{tmp_path / 'gone.db'}{query}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_relative_file_starts_at_the_config_folder(url: str, tmp_path: Path) -> None:
-    given = {"url": "sqlite:///ships.db", "query": "SELECT * FROM ships WHERE id = 2"}
-    config = Config.model_validate(given, context={"folder": str(tmp_path)})
-    (document,) = build(config).lazy_load()
-    assert document.page_content == "Carries coal."
+@SQLITE
+def test_a_relative_file_starts_where_every_path_does(
+    url: str, tmp_path: Path, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the config's folder; one on the command line at the current folder."""
+    here = tmp_path / "here"
+    here.mkdir()
+    shutil.copy(tmp_path / "ships.db", here)
+    with sqlite3.connect(here / "ships.db") as database:
+        database.execute("UPDATE ships SET text = 'The other file.'")
+    database.close()
+    monkeypatch.chdir(here)
+    file = tmp_path / "c.yaml"
+    query = "SELECT id, text FROM ships WHERE id = 2"
+    file.write_text(
+        f"sources: [{{kind: sql, query: {query!r}, url: '{dialect}:///ships.db?timeout=3'}}]"
+    )
+    for overrides, expected in (
+        ([], "Carries coal."),
+        ([f"sources[0].url={dialect}:///ships.db"], "The other file."),
+        ([f"sources[0].url={url}"], "Carries coal."),
+    ):
+        options = load_config(file, overrides).sources[0].options
+        assert isinstance(options, Config)
+        (document,) = build(options).lazy_load()
+        assert document.page_content == expected
+
+
+def test_a_password_with_an_at_is_refused_before_its_rest_is_taken_for_the_host() -> None:
+    for password in ("abc@Tail", "abc@x/Tail", "a?c@Tail", "@Tail"):
+        with pytest.raises(ValidationError, match="Write it as %40") as error:
+            Config(url=Secret(f"postgresql://me:{password}@nohost.invalid/x"), query="SELECT 1")
+        assert "Tail" not in str(error.value)
+    assert Config(url=Secret("postgresql://me:abc%40Tail@nohost.invalid/x"), query="SELECT 1")
+    assert Config(url=Secret("sqlite:////home/me:you@work/a@b.db"), query="SELECT 1")
+
+
+def test_what_the_database_says_of_the_url_is_masked(tmp_path: Path) -> None:
+    folder = tmp_path / "s3cret"
+    folder.mkdir()
+    with pytest.raises(SourceError, match="refused") as error:
+        load(f"sqlite:///file:{folder}/x.db?mode=ro&uri=true&vfs=s3cret&vfs=t0ken")
+    assert "t0ken" not in str(error.value)
+
+
+def test_a_port_that_is_none_is_refused_without_showing_it() -> None:
+    with pytest.raises(SourceError, match="is not a database URL"):
+        load("postgresql://me:x@host:hunter2/x")
+
+
+def test_a_row_nested_too_deeply_is_named_by_its_id(tmp_path: Path) -> None:
+    sqlite3.register_converter("nested", json.loads)
+    with sqlite3.connect(tmp_path / "n.db") as database:
+        database.execute("CREATE TABLE ships (id INTEGER, text TEXT, log NESTED)")
+        rows = [(7, "words", "[" * 70 + "]" * 70), (8, "words", "[[1]]")]
+        database.executemany("INSERT INTO ships VALUES (?, ?, ?)", rows)
+    database.close()
+    deep, fine = load(f"sqlite:///{tmp_path}/n.db?detect_types={sqlite3.PARSE_DECLTYPES}")
+    assert deep.source == "sql:ships#7"
+    assert deep.reason.endswith("is nested deeper than 64 levels")
+    assert fine.metadata["log"] == [[1]]
 
 
 @pytest.mark.parametrize("given", ["nonsense", "nodialect://me:hunter2@h/d", "://"])

@@ -31,7 +31,7 @@ from rag_app.config.nodes import (
     to_python,
     walk,
 )
-from rag_app.config.secrets import refuse_secrets
+from rag_app.config.secrets import refuse_secrets, refuse_variables
 from rag_app.config.variables import expand
 from rag_app.config.warn import find_warnings
 from rag_app.config.wording import report
@@ -213,6 +213,7 @@ class Assembly:
     def _prepare(self, node: Node, at: Steps, model: type[Options] | None) -> None:
         refuse_secrets(node, at, model, self.problems)
         expand(node, self.environment, self.problems, at)
+        refuse_variables(node, at, model, self.problems)
 
     def _explain_no_kind(self, at: Steps, kind: str, node: Node, key: Place) -> None:
         names = registry.names(kind)

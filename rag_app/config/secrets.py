@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 LITERAL: Final = "literal"
 """`json_schema_extra={"literal": True}`: may be written out while it holds no password."""
 
+NAME: Final = "name"
+"""`json_schema_extra={"name": True}`: URLs by which documents are named, in the index and out."""
+
+_HOST: Final = re.compile(r"https?://[^/?#\\@]*", re.IGNORECASE)
+
 
 def refuse_secrets(
     node: Node, at: Steps, model: type[BaseModel] | None, problems: Problems
@@ -33,7 +38,7 @@ def refuse_secrets(
     kind = find(node, ("kind",))
     owner = kind.text if isinstance(kind, Leaf) else ""
     for steps, leaf in walk(node):
-        field = find_field(model, steps) if model else None
+        field = find_field(model, steps)
         leaf.hidden = leaf.hidden or (field is not None and takes_secret(field))
         if leaf.value is None or leaf.broken:
             continue
@@ -43,10 +48,29 @@ def refuse_secrets(
             problems.add(leaf.place, (*at, *steps), *found)
 
 
-def find_field(model: type[BaseModel], steps: Steps) -> FieldInfo | None:
+def refuse_variables(
+    node: Node, at: Steps, model: type[BaseModel] | None, problems: Problems
+) -> None:
+    """Note every variable in a URL that names a document, its host excepted; once they are put in.
+
+    Such a name stands in the index and with every citation, and what it takes from a variable may
+    be a secret.
+    """
+    for steps, leaf in walk(node):
+        if not leaf.variables or leaf.broken or not _is_name(find_field(model, steps)):
+            continue
+        written = _after_host(leaf.text)
+        if "${" in written or written != _after_host(str(leaf.value)):
+            leaf.broken = True
+            wrong = "a variable in a URL, which answers show as the name of the page"
+            remedy = "Write the URL out; only its host may be a variable, as in http://${HOST}/x."
+            problems.add(leaf.place, (*at, *steps), wrong, remedy)
+
+
+def find_field(model: type[BaseModel] | None, steps: Steps) -> FieldInfo | None:
     """The field of `model` that a value at `steps` belongs to; through nested models and lists."""
     field = None
-    inner: type[BaseModel] | None = model
+    inner = model
     for step in steps:
         if isinstance(step, int) or inner is None:
             continue
@@ -85,8 +109,21 @@ def _variable(steps: Steps) -> str:
 
 
 def _allows_literal(field: FieldInfo | None) -> bool:
+    return _is_marked(field, LITERAL)
+
+
+def _is_name(field: FieldInfo | None) -> bool:
+    return _is_marked(field, NAME)
+
+
+def _is_marked(field: FieldInfo | None, mark: str) -> bool:
     extra: Any = field.json_schema_extra if field else None
-    return isinstance(extra, dict) and bool(extra.get(LITERAL))
+    return isinstance(extra, dict) and bool(extra.get(mark))
+
+
+def _after_host(url: str) -> str:
+    host = _HOST.match(url)
+    return url[host.end() :] if host else url
 
 
 def _holds_secret(annotation: Any) -> bool:

@@ -19,7 +19,7 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
         return re.compile(_TOKEN.sub(_translate, whole), re.DOTALL)
     except re.error as error:
         wrong = f"{pattern!r} is not a glob: {error.msg}"
-        raise ValueError(f"{wrong}. In brackets stand characters and ranges, as [a-z]") from error
+        raise ValueError(f"{wrong}. In brackets stand characters and ranges, as [a-z].") from error
 
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)

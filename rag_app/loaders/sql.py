@@ -11,6 +11,7 @@ import datetime
 import decimal
 import importlib
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, SecretStr, ValidationInfo
 
 from rag_app.errors import MissingPackageError, SourceError
+from rag_app.json_values import find_non_json
 from rag_app.options import OPERATIONAL, Field, Options, Secret
 from rag_app.parsers.parsed import name_column
 from rag_app.types import Origin, Unreadable
@@ -27,26 +29,43 @@ if TYPE_CHECKING:
 
     from langchain_core.documents import Document
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.engine import CursorResult
+    from sqlalchemy.engine import URL, CursorResult
 
     from rag_app.loaders._source import SourceLoader
 
-_SQLITE = "sqlite:///"
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:|file:)([^?]+)", re.DOTALL)
+"""A URL of an SQLite file, whatever its driver; neither one in memory nor an SQLite URI."""
+
+_PASSWORD = re.compile(r"[\w+]+://[^:/]*:([^@]*)@")
+"""As SQLAlchemy reads it: up to the first `@`."""
+
+
+def _refuse_second_at(url: SecretStr) -> SecretStr:
+    """A password with an `@` would end there, and its rest be taken, and shown, for the host."""
+    given = url.get_secret_value()
+    password = _PASSWORD.match(given)
+    if password and "@" in given[password.end() :]:
+        raise ValueError("a password ends at the first @, and another follows. Write it as %40.")
+    return url
 
 
 def _from_config_folder(url: SecretStr, info: ValidationInfo) -> SecretStr:
-    """A relative SQLite file starts at the folder of the config file, as every path does."""
-    given, folder = url.get_secret_value(), (info.context or {}).get("folder")
-    file = given.removeprefix(_SQLITE)
-    if folder is None or file == given or file.startswith((":", "file:")) or not file:
+    """A relative SQLite file starts where every path does."""
+    given, context = url.get_secret_value(), info.context or {}
+    folder = context.get("folders", {}).get(info.field_name, context.get("folder"))
+    found = _SQLITE.match(given)
+    if folder is None or found is None:
         return url
-    return SecretStr(_SQLITE + (Path(folder) / file).as_posix())
+    file = (Path(folder) / Path(found[2]).expanduser()).as_posix()
+    return SecretStr(found[1] + file + given[found.end() :])
 
 
 class Config(Options):
     """The options of an `sql` source."""
 
-    url: Annotated[Secret, AfterValidator(_from_config_folder)] = Field(
+    url: Annotated[
+        Secret, AfterValidator(_refuse_second_at), AfterValidator(_from_config_folder)
+    ] = Field(
         description="SQLAlchemy URL of the database; as ${VARIABLE} when it holds a password.",
         json_schema_extra={**OPERATIONAL, "literal": True},
     )
@@ -114,7 +133,7 @@ class Rows:
             raise MissingPackageError(
                 "loaders.sql", what, f"Run: pip install {error.name}"
             ) from error
-        except (ArgumentError, NoSuchModuleError):
+        except (ArgumentError, NoSuchModuleError, ValueError):
             raise SourceError(
                 f"{self.source}: url",
                 "is not a database URL that SQLAlchemy knows",
@@ -123,14 +142,11 @@ class Rows:
 
     def _check_file(self) -> None:
         """SQLite would create a missing file, and an empty database has nothing to say."""
-        given = self.config.url.get_secret_value()
-        file = given.removeprefix(_SQLITE).partition("?")[0]
-        if given == file or not file or file.startswith((":", "file:")):
-            return
-        if not Path(file).is_file():
+        found = _SQLITE.match(self.config.url.get_secret_value())
+        if found is not None and not Path(found[2]).is_file():
             raise SourceError(
                 f"{self.source}: url",
-                f"there is no SQLite file {file!r}",
+                f"there is no SQLite file {found[2]!r}",
                 "Give its path; a relative one starts at the config file's folder.",
             )
 
@@ -170,7 +186,10 @@ class Rows:
         text = "\n".join(str(to_json(row[name])) for name in self._text if row[name] is not None)
         if not text.strip():
             return Unreadable(source, "no text")
-        return Document(text, metadata={**self._describe(row), "source": source})
+        metadata = self._describe(row)
+        if bad := find_non_json(metadata):
+            return Unreadable(source, f"its column {bad[0][:40]!r}: {bad[1]}")
+        return Document(text, metadata={**metadata, "source": source})
 
     def _describe(self, row: Mapping[str, Any]) -> dict[str, Any]:
         left = [name for name in row if name not in self._text and name != self.config.title]
@@ -193,11 +212,19 @@ class Rows:
 
         said = str(getattr(error, "orig", None) or type(error).__name__).strip().partition("\n")[0]
         url = make_url(self.config.url.get_secret_value())
-        for secret in (url.password, *url.query.values()):
-            said = said.replace(str(secret), "***") if secret else said
+        for secret in sorted(_find_secrets(url), key=len, reverse=True):
+            said = said.replace(secret, "***")
         place = f"{url.get_backend_name()} database {url.database!r}"
         remedy = "Run the query in the database's own client; check the url."
         return SourceError(self.source, f"the {place} refused: {said}", remedy)
+
+
+def _find_secrets(url: URL) -> set[str]:
+    """The password, as meant and as written in a URL, and what the query holds."""
+    password = str(url.password or "")
+    texts = (value if isinstance(value, str) else " ".join(value) for value in url.query.values())
+    query = [part for text in texts for part in (text, *text.split())]
+    return {password, quote(password), quote(password, safe=""), *query} - {""}
 
 
 def to_json(value: Any) -> Any:

@@ -66,7 +66,9 @@ class Config(Options):
 
     urls: Annotated[
         list[Annotated[str, AfterValidator(_check_scheme)]], AfterValidator(_refuse_repeats)
-    ] = Field(min_length=1, description="The pages.", json_schema_extra=OPERATIONAL)
+    ] = Field(
+        min_length=1, description="The pages.", json_schema_extra={**OPERATIONAL, "name": True}
+    )
     allow_hosts: list[Annotated[str, AfterValidator(_check_host)]] = Field(
         [],
         description="`host:port` of servers that may have private addresses.",

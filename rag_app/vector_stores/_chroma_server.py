@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from rag_app.errors import StoreError
+from rag_app.urls import show_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ def connect(url: str, headers: Mapping[str, str], tenant: str, database: str) ->
     except OSError as error:
         raise StoreError(
             "vector_store.url",
-            f"no server answers at {url!r} (tried {host}, port {port}: {error})",
+            f"no server answers at {show_url(url)!r} (tried {host}, port {port}: {error})",
             f"Start one: chroma run --path .rag/chroma-server --port {port}",
         ) from error
     return chromadb.HttpClient(

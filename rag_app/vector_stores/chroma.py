@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
 from rag_app.options import OPERATIONAL, Field, FilePath, Options, Secret
+from rag_app.urls import show_url
 from rag_app.vector_stores._chroma_collection import (
     PAGE,
     encode_name,
@@ -95,6 +96,14 @@ class Config(Options):
         description="HNSW's candidates while searching; more finds more and answers slower. A "
         "server takes a new value when it next loads the collection. Chroma's default is 100.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _refuse_password(cls, url: str | None) -> str | None:
+        if url is not None and "@" in url:
+            wrong = "a server's URL may not hold a user name or password"
+            raise ValueError(f"{wrong}. Give the key as api_key, and its header as api_key_header.")
+        return url
 
     @model_validator(mode="after")
     def _choose_one_place(self) -> Config:
@@ -315,7 +324,8 @@ class ChromaRows:
 
     @property
     def _where(self) -> str:
-        return repr(self._config.url or str(self._config.path))
+        url = self._config.url
+        return repr(str(self._config.path) if url is None else show_url(url))
 
     @contextmanager
     def _explain(self) -> Iterator[None]:
