@@ -23,18 +23,27 @@ REMOVED: Final = "‹link removed›"
 _PLAIN = re.compile(r"[^\\`!\[\]<hHwW\n \t]+")
 _SPACES = re.compile(r"[ \t]+")
 _MARK = re.compile(r"\[[ \t]*(\d+(?:[ \t]*[,;–-][ \t]*\d+)*)[ \t]*\]")  # noqa: RUF001
-_LINK = re.compile(
-    r"!?\[(?P<label>[^\[\]\n]*)\]\([ \t]*<?(?P<target>[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?"
-    r"(?:[ \t]+(?:\"[^\"\n]*\"|'[^'\n]*'))?[ \t]*\)"
+# Each pattern has a twin, `…_BEGUN`: what may become a match, or another one, with more text. For
+# that to be right there must be one way to match only; so a target does not begin with a quote.
+_LABEL = r"!?\[(?P<label>[^\[\]\n]*)"
+_TARGET = r"[ \t]*+(?![\"'])<?(?P<target>[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)"
+_TITLE = r"(?:\"[^\"\n]*\"|'[^'\n]*')"
+_LINK = re.compile(rf"{_LABEL}\]\({_TARGET}>?(?:[ \t]++{_TITLE})?[ \t]*+\)")
+_LINK_BEGUN = re.compile(
+    rf"{_LABEL}(?:\](?:\({_TARGET}"
+    rf"(?:\([^\s<>()]*|>?(?:[ \t]++(?:\"[^\"\n]*|'[^'\n]*|{_TITLE}[ \t]*+)?)?))?)?\Z"
 )
-_LINK_BEGUN = re.compile(r"!?\[[^\[\]\n]*(?:\](?:\([^)\n]*)?)?\Z")
-_ADDRESS = r"(?:https?://|www\.)(?:[!-;=?-Z\\^_a-z{|}~]|\[[^\s\[\]]*\](?=[\w/=&?#%]))+"
-_URL = re.compile(_ADDRESS, re.IGNORECASE)
-_AUTOLINK = re.compile(rf"<({_ADDRESS})>", re.IGNORECASE)
+_SCHEME = r"(?:https?://|www\.)"
+_SCHEME_BEGUN = r"(?:h(?:t(?:t(?:ps?(?::/?)?)?)?)?|w{1,3})"
+_PART = r"(?:[!-;=?-Z\\^_a-z{|}~]|\[[^\s\[\]]*\](?=[\w/=&?#%]))"
+_URL = re.compile(rf"{_SCHEME}{_PART}+", re.IGNORECASE)
+_AUTOLINK = re.compile(rf"<({_SCHEME}{_PART}+)>", re.IGNORECASE)
+_URL_BEGUN = re.compile(
+    rf"<?(?:{_SCHEME_BEGUN}|{_SCHEME}{_PART}*(?:\[[^\s\[\]]*\]?)?)\Z", re.IGNORECASE
+)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _FENCE = re.compile(r"([ \t]*)(`{3,}(?=[^`\n]*(?:\n|\Z))|~{3,})[^\n]*")
 _FENCE_BEGUN = re.compile(r"[ \t]*(?:`{0,2}|~{0,2})\Z")
-_SCHEMES = ("https://", "http://", "www.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,18 +260,16 @@ class AnswerScanner:
         autolink = _AUTOLINK.match(text, at)
         if autolink is not None:
             return self._keep_known(autolink[1]), autolink.end()
-        if not final and re.compile(r"<[!-;=?-~]*\Z").match(text, at):
+        if _must_wait(_URL_BEGUN, text, at, final):
             return None
         return ("< " if _TAG.match(text, at) else "<"), at + 1
 
     def _read_address(self, text: str, at: int, final: bool) -> tuple[str, int] | None:
+        if _must_wait(_URL_BEGUN, text, at, final):
+            return None
         url = _URL.match(text, at)
         if url is None:
-            rest = text[at : at + 9].lower()
-            begun = not final and any(scheme.startswith(rest) for scheme in _SCHEMES)
-            return None if begun else (text[at], at + 1)
-        if not final and re.compile(r"[!-;=?-~]*\Z").match(text, at):
-            return None
+            return text[at], at + 1
         address = _without_punctuation(url.group())
         return self._keep_known(address), at + len(address)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 from rag_app.citations import AnswerReader, number_passages, render_passages, resolve
-from rag_app.marks import REMOVED
+from rag_app.marks import REMOVED, AnswerScanner, Links, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DOCUMENT = (
     "# Tenancy\n\nThe deposit is two months of rent. It is paid back within six weeks. "
@@ -79,6 +83,36 @@ def test_pieces_of_any_size_read_alike(answer: str, data: st.DataObject) -> None
     fed = [reader.feed(answer[a:b]) for a, b in zip(places, places[1:], strict=False)]
     text = "".join(fed) + reader.close()
     assert (text, reader.citations(), reader.dropped) == resolve(answer, passages)
+
+
+SIGNS = [*"[]()<>`~!\\|\"'.,:;/=#&*-_\n\r\t x1hwéſ养", "www.", "HTTP", "https://", "http://e.x"]
+SIGNED = st.lists(st.sampled_from(SIGNS) | PIECES | st.characters(), max_size=24).map("".join)
+
+
+@settings(max_examples=500)
+@given(SIGNED, st.data(), st.sampled_from(["text", "keep"]), st.sampled_from(["", "http://e.x"]))
+@example("see www.[2]1 x", None, "text", "")
+@example("www.[1]é", None, "keep", "")
+@example("http://e[é]x and httpſ://e.x", None, "text", "")
+@example("<www.[é]x>", None, "text", "")
+@example("[a](b(c)d)", None, "text", "")
+@example('[a](b "x)y") [a]("x)y") [a]( "x(y"))', None, "text", "")
+def test_no_cut_of_a_text_changes_how_it_is_read(
+    answer: str, data: st.DataObject | None, links: Links, known: str
+) -> None:
+    def read(pieces: Sequence[str]) -> tuple[str, list[Mark], int]:
+        scanner = AnswerScanner(2, known, links)
+        text = "".join(map(scanner.feed, pieces)) + scanner.close()
+        return text, scanner.marks, scanner.dropped
+
+    whole = read([answer])
+    assert read(answer) == whole
+    for cut in range(len(answer)):
+        assert read([answer[:cut], answer[cut:]]) == whole
+    if data is not None:
+        places = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=6)))
+        cuts = zip([0, *places], [*places, len(answer)], strict=True)
+        assert read([answer[a:b] for a, b in cuts]) == whole
 
 
 FENCED_OR_ESCAPED = re.compile(r"~~~|```|\\")
