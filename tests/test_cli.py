@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -362,3 +363,30 @@ def test_a_folder_called_chains_is_told_apart(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert "hides rag-app's own package" in done.stderr
+
+
+def test_an_index_that_may_only_be_read_answers_and_takes_nothing_new(
+    run: Run, tmp_path: Path
+) -> None:
+    run("init")
+    run("ingest")
+    for path in [*(tmp_path / ".rag").rglob("*"), tmp_path / ".rag"]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    rights = "-dac_override,-dac_read_search"  # root may write anywhere while it has these
+    without = ["setpriv", "--inh-caps", rights, "--bounding-set", rights]
+    bounded = without if os.geteuid() == 0 else []
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [*bounded, TOOL, *args]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    try:
+        done = call("ask", "How many days of paid vacation do we have?")
+        assert done.returncode == 0, done.stderr
+        assert "30 days" in done.stdout
+        refused = call("ingest")
+        assert refused.returncode == 1
+        assert "cannot be written" in refused.stderr
+    finally:
+        for path in [tmp_path / ".rag", *(tmp_path / ".rag").rglob("*")]:
+            path.chmod(0o755)

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rag_app.errors import IndexStateError
+from rag_app.sqlite_files import connect, is_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 FORMAT = "1"
+WAIT_SECONDS = 30.0  # for another process that is writing
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -75,16 +77,13 @@ class Manifest:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                path or ":memory:", check_same_thread=False, isolation_level=None, timeout=30
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = connect(path, WAIT_SECONDS)
+            if not is_read_only(path):
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
-            wrong = f"the manifest cannot be opened for writing ({error})"
+            wrong = f"the manifest cannot be opened ({error})"
             raise IndexStateError(f"index {path}", wrong, _RESTORE) from error
         if self.get("format") is None:
             self.put(format=FORMAT, revision=f"{uuid.uuid4().hex}-0", generation="1")

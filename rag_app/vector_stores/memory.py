@@ -19,6 +19,7 @@ import numpy as np
 from rag_app.errors import StoreError
 from rag_app.options import OPERATIONAL, Field, FilePath, Options
 from rag_app.rows import Row, wrong_dimension
+from rag_app.sqlite_files import connect, is_read_only
 from rag_app.vector_stores._matrix import Matrix
 
 if TYPE_CHECKING:
@@ -286,13 +287,11 @@ class MemoryRows:
 
 
 def _connect(path: Path | None, wait_seconds: float) -> sqlite3.Connection:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(
-        path or ":memory:", timeout=wait_seconds, isolation_level=None, check_same_thread=False
-    )
+    connection = connect(path, wait_seconds)
     try:
         _require_ours(connection, path)
+        if is_read_only(path):
+            return connection
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(_TABLES)
