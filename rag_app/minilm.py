@@ -67,12 +67,20 @@ class MiniLM:
 
         Warns once per call with `TruncationWarning` when texts exceed the window.
         """
-        vectors = self._run("sentence", texts)
-        return np.stack(vectors) if vectors else np.empty((0, DIMENSION), np.float32)
+        session = _open_session(self.precision)
 
-    def encode_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Token vectors of each text in its context, float32 (t, 384), [CLS] and [SEP] included."""
-        return self._run("tokens", texts)
+        def run(text: str) -> tuple[NDArray[np.float32], bool]:
+            ids = _tokenize(text).ids
+            cut = len(ids) > MAX_TOKENS
+            if cut:
+                ids = [*ids[: MAX_TOKENS - 1], ids[-1]]
+            return session.run(["sentence"], {"ids": np.array(ids, np.int64)})[0], cut
+
+        results = _map(run, texts, self.threads)
+        self._count(sum(cut for _, cut in results), len(texts))
+        return (
+            np.stack([v for v, _ in results]) if results else np.empty((0, DIMENSION), np.float32)
+        )
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` without truncation, [CLS] and [SEP] included."""
@@ -82,27 +90,13 @@ class MiniLM:
         """The character span of each token of `text`, in order, without [CLS] and [SEP]; uncut."""
         return _tokenize(text).offsets[1:-1]
 
-    def _run(self, output: str, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        session = _open_session(self.precision)
-
-        def run(text: str) -> tuple[NDArray[np.float32], bool]:
-            ids = _tokenize(text).ids
-            cut = len(ids) > MAX_TOKENS
-            if cut:
-                ids = [*ids[: MAX_TOKENS - 1], ids[-1]]
-            return session.run([output], {"ids": np.array(ids, np.int64)})[0], cut
-
-        results = _map(run, texts, self.threads)
-        self._count(sum(cut for _, cut in results), len(texts))
-        return [vectors for vectors, _ in results]
-
     def _count(self, cut: int, texts: int) -> None:
         if not cut:
             return
         with self._lock:
             self.truncated += cut
         wrong = f"{cut} of {texts} texts exceed MiniLM's window of {MAX_TOKENS} tokens and were cut"
-        warnings.warn(f"{wrong}. Split them into smaller chunks.", TruncationWarning, stacklevel=5)
+        warnings.warn(f"{wrong}. Split them into smaller chunks.", TruncationWarning, stacklevel=4)
 
 
 def _map(run: Callable[[str], Any], texts: Sequence[str], threads: int) -> list[Any]:
