@@ -38,9 +38,17 @@ def test_a_citation_names_the_line_that_its_editor_shows(tmp_path: Path, data: b
 
 def test_a_file_that_changed_since_has_no_line(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_bytes(b"\x7fELF\x00\x00")
-    assert find_place(tmp_path, 3).endswith("a.md")
+    assert find_place(tmp_path, 3).endswith("a.md (changed since the last ingest)")
     (tmp_path / "a.md").write_text("short")
-    assert find_place(tmp_path, 300).endswith("a.md")
+    assert find_place(tmp_path, 300).endswith("a.md (changed since the last ingest)")
+    (tmp_path / "a.md").unlink()
+    assert find_place(tmp_path, 300) == "a.md (gone since the last ingest)"
+
+
+def test_a_record_of_a_table_keeps_its_number(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    config = load_config({"sources": [{"kind": "files", "path": str(tmp_path)}]})
+    assert place(config, Citation(1, "a.csv#row=2", 0, 1, "x")).endswith("a.csv#row=2")
 
 
 def find_place(folder: Path, start: int) -> str:

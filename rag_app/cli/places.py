@@ -17,23 +17,32 @@ _PLAIN = {".md", ".markdown", ".rst", ".txt"}
 
 
 def place(config: AppConfig, citation: Citation) -> str:
-    """`docs/a.md:12`, `docs/b.pdf page 3`, a URL, or the source's name where no file is known."""
+    """`docs/a.md:12`, `docs/b.pdf page 3`, `docs/c.csv#row=4`, a URL, or the source's name.
+
+    Says so where the file is gone or, in a text file, no longer has the quote at its place.
+    """
     found = _find_file(config, citation.source)
-    where = citation.source if found is None else _shown(found)
-    if found is not None and found.suffix.lower() in _PLAIN:
-        where += _find_line(found, citation.start)
+    if found is None:
+        only_files = all(section.kind == "files" for section in config.sources)
+        return citation.source + (" (gone since the last ingest)" if only_files else "")
+    _, mark, record = citation.source.partition("#")
+    where = f"{_shown(found)}{mark}{record}"
+    if found.suffix.lower() in _PLAIN:
+        where += _find_line(found, citation)
     if citation.page is not None:
         where += f" page {citation.page}"
     return where
 
 
-def _find_line(file: Path, start: int) -> str:
-    """`:12`, counted in the text as it was indexed; nothing when the file is gone or changed."""
+def _find_line(file: Path, citation: Citation) -> str:
+    """`:12`, counted in the text as it was indexed; a note when the quote is not there any more."""
     try:
         text, _ = decode(file.read_bytes())
     except (OSError, ParseError):
-        return ""
-    return f":{text.count(chr(10), 0, start) + 1}" if start <= len(text) else ""
+        text = ""
+    if text[citation.start : citation.end] != citation.quote:
+        return " (changed since the last ingest)"
+    return f":{text.count(chr(10), 0, citation.start) + 1}"
 
 
 def _find_file(config: AppConfig, source: str) -> Path | None:
