@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from rag_app.splitting import trim
+from rag_app.spans import trim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,8 +1,7 @@
-"""Hits and retrievers: what was found as a value, as a LangChain document, and fused lists."""
+"""Retrievers: what was found as LangChain's documents, and searches as LangChain's retrievers."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,8 +11,9 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import run_in_executor
 
 from rag_app.errors import UsageError
+from rag_app.hits import make_hit
 from rag_app.timing import timed
-from rag_app.types import Hit, Rank
+from rag_app.types import Rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
         CallbackManagerForRetrieverRun,
     )
 
-    from rag_app.types import Filter, Metadata
-
-_OWN = ("source", "start", "end", "_hit")
+    from rag_app.types import Filter, Hit
 
 
 class Search(Protocol):
@@ -38,30 +36,6 @@ class Search(Protocol):
     def refresh(self) -> None:
         """Bring what is derived from the index up to date; searching does it when it must."""
         ...
-
-
-def make_hit(
-    id: str,
-    text: str,
-    metadata: Metadata,
-    *,
-    similarity: float | None,
-    score: float,
-    ranks: Mapping[str, Rank],
-) -> Hit:
-    """A hit from what a store holds of a chunk. One stored without a span counts as a whole."""
-    start = metadata.get("start", 0)
-    return Hit(
-        id=id,
-        source=str(metadata.get("source", "")),
-        text=text,
-        start=start,
-        end=metadata.get("end", start + len(text)),
-        similarity=similarity,
-        score=score,
-        ranks=ranks,
-        metadata={name: value for name, value in metadata.items() if name not in _OWN},
-    )
 
 
 def to_document(hit: Hit) -> Document:
@@ -85,43 +59,6 @@ def to_hit(document: Document) -> Hit:
         similarity=found.get("similarity"),
         score=found.get("score", 0.0),
         ranks={name: Rank(**rank) for name, rank in found.get("ranks", {}).items()},
-    )
-
-
-def fuse(
-    lists: Mapping[str, Sequence[Hit]], weights: Mapping[str, float], rank_constant: float = 60
-) -> list[Hit]:
-    """Reciprocal rank fusion by chunk id: the sum of `weight / (rank_constant + rank)` over lists.
-
-    A hit keeps its rank and score in every list. Lists of weight 0 add no hits. Equal scores stay
-    in the order of the lists.
-
-    Source: Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and
-    individual Rank Learning Methods", SIGIR 2009.
-    """
-    scores: dict[str, float] = defaultdict(float)
-    copies: dict[str, list[Hit]] = defaultdict(list)
-    for name, hits in lists.items():
-        for rank, hit in enumerate(hits, 1):
-            scores[hit.id] += weights[name] / (rank_constant + rank)
-            copies[hit.id].append(hit)
-    fused = [_join_copies(copies[id], score) for id, score in scores.items() if score > 0]
-    return sorted(fused, key=lambda hit: -hit.score)
-
-
-def _join_copies(copies: Sequence[Hit], score: float) -> Hit:
-    first = copies[0]
-    similarities = [hit.similarity for hit in copies if hit.similarity is not None]
-    return Hit(
-        id=first.id,
-        source=first.source,
-        text=first.text,
-        start=first.start,
-        end=first.end,
-        similarity=similarities[0] if similarities else None,
-        score=score,
-        ranks={name: rank for hit in copies for name, rank in hit.ranks.items()},
-        metadata=first.metadata,
     )
 
 

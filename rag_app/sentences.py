@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from rag_app.splitting import trim
+from rag_app.spans import trim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

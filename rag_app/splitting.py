@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from langchain_core.documents import Document
 from langchain_text_splitters import TextSplitter
 
+from rag_app.spans import trim
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -140,13 +142,6 @@ class SpanSplitter(TextSplitter):
     def _cut(self, text: str, marks: Marks) -> list[Span]:
         trimmed = [self.trim(text, start, end) for start, end in self.spans(text, marks)]
         return [(start, end) for start, end in trimmed if start < end]
-
-
-def trim(text: str, start: int, end: int) -> Span:
-    """The span without white space at its ends; empty when there is nothing else in it."""
-    piece = text[start:end]
-    left = len(piece) - len(piece.lstrip())
-    return start + left, start + max(left, len(piece.rstrip()))
 
 
 def _place(marks: Marks, text: str, start: int, end: int) -> dict[str, Any]:

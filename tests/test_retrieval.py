@@ -12,7 +12,8 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
 
 from rag_app.errors import UsageError
-from rag_app.retrieval import RerankingRetriever, fuse, make_hit, reorder, to_document, to_hit
+from rag_app.hits import fuse, make_hit
+from rag_app.retrieval import RerankingRetriever, reorder, to_document, to_hit
 from rag_app.types import Hit, Rank
 
 if TYPE_CHECKING:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rag_app.hits import make_hit
 from rag_app.lexical import Scoring, WordSearch
 from rag_app.options import Field, Options
-from rag_app.retrieval import HitRetriever, make_hit
 from rag_app.timing import timed
 from rag_app.types import Hit, Rank
 from rag_app.words import TokenizerName  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
+    from rag_app.retrieval import HitRetriever
     from rag_app.types import Filter
 
 
@@ -44,6 +45,8 @@ class Config(BM25Options):
 
 def build(config: Config, index: Any) -> HitRetriever:
     """The retriever over `index`."""
+    from rag_app.retrieval import HitRetriever
+
     return HitRetriever(search=BM25Search(config, index), index=index, k=config.k)
 
 

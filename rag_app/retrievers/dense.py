@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rag_app.hits import make_hit
 from rag_app.options import Field, Options
-from rag_app.retrieval import HitRetriever, make_hit
-from rag_app.store import select_diverse
 from rag_app.timing import timed
 from rag_app.types import Hit, Rank
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from rag_app.retrieval import HitRetriever
     from rag_app.types import Filter
 
 
@@ -42,6 +42,8 @@ class Config(Options):
 
 def build(config: Config, index: Any) -> HitRetriever:
     """The retriever over `index`."""
+    from rag_app.retrieval import HitRetriever
+
     return HitRetriever(search=DenseSearch(config, index), index=index, k=config.k)
 
 
@@ -83,6 +85,8 @@ class DenseSearch:
         """Nothing: the store's vectors are the index."""
 
     def _diversify(self, hits: Sequence[Hit], k: int, weight: float) -> list[Hit]:
+        from rag_app.store import select_diverse
+
         by_id = {hit.id: hit for hit in hits}
         rows = self._index.store.fetch([hit.id for hit in hits])
         found = [(row, by_id[row.id].score) for row in rows]

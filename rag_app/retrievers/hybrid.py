@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import model_validator
 
+from rag_app.hits import fuse, make_hit
 from rag_app.lexical import WordSearch
 from rag_app.options import Field, Options
-from rag_app.retrieval import HitRetriever, fuse, make_hit
 from rag_app.retrievers.bm25 import BM25Options
 from rag_app.timing import timed
 from rag_app.types import Hit, Rank
@@ -17,6 +17,7 @@ from rag_app.types import Hit, Rank
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rag_app.retrieval import HitRetriever
     from rag_app.types import Filter
 
 
@@ -52,6 +53,8 @@ class Config(Options):
 
 def build(config: Config, index: Any) -> HitRetriever:
     """The retriever over `index`."""
+    from rag_app.retrieval import HitRetriever
+
     return HitRetriever(search=HybridSearch(config, index), index=index, k=config.k)
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from rag_app.cutting import Cutter
 from rag_app.options import Field, Options
-from rag_app.splitting import Marks, SpanSplitter, trim
+from rag_app.spans import trim
+from rag_app.splitting import Marks, SpanSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
