@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -102,6 +105,24 @@ def test_the_rooms_before_a_command_need_no_langchain(file: Path, tree: ast.Modu
     if _within(name, (*early, "rag_app.config", "rag_app.cli", "rag_app.spelling")):
         loaded = _imports(tree, at_import=True)
         assert not {m for m in loaded if m.startswith("langchain")}
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda c: c.stem)
+def test_reading_a_config_imports_neither_langchain_nor_a_vendor(config: Path) -> None:
+    code = (
+        "import sys; from rag_app.config import load_config; load_config(sys.argv[1]); "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, config],
+        env={**os.environ, "OPENAI_API_KEY": "none"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert not {name for name in loaded if name.startswith(("langchain", "langsmith"))}
+    assert not loaded & SDKS
 
 
 def test_nothing_in_an_index_or_a_config_can_run_code(tree: ast.Module) -> None:

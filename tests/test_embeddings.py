@@ -13,14 +13,16 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from rag_app import registry
 from rag_app.embeddings import hashing, minilm
+from rag_app.embeddings._hashing import HashingEmbeddings
+from rag_app.embeddings._minilm import MiniLMEmbeddings
 from rag_app.errors import TruncationWarning
 from rag_app.minilm import MiniLM
 
 
 class TestMiniLMUnit(EmbeddingsUnitTests):
     @property
-    def embeddings_class(self) -> type[minilm.MiniLMEmbeddings]:
-        return minilm.MiniLMEmbeddings
+    def embeddings_class(self) -> type[MiniLMEmbeddings]:
+        return MiniLMEmbeddings
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
@@ -29,8 +31,8 @@ class TestMiniLMUnit(EmbeddingsUnitTests):
 
 class TestMiniLM(EmbeddingsIntegrationTests):
     @property
-    def embeddings_class(self) -> type[minilm.MiniLMEmbeddings]:
-        return minilm.MiniLMEmbeddings
+    def embeddings_class(self) -> type[MiniLMEmbeddings]:
+        return MiniLMEmbeddings
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
@@ -39,8 +41,8 @@ class TestMiniLM(EmbeddingsIntegrationTests):
 
 class TestHashingUnit(EmbeddingsUnitTests):
     @property
-    def embeddings_class(self) -> type[hashing.HashingEmbeddings]:
-        return hashing.HashingEmbeddings
+    def embeddings_class(self) -> type[HashingEmbeddings]:
+        return HashingEmbeddings
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
@@ -49,8 +51,8 @@ class TestHashingUnit(EmbeddingsUnitTests):
 
 class TestHashing(EmbeddingsIntegrationTests):
     @property
-    def embeddings_class(self) -> type[hashing.HashingEmbeddings]:
-        return hashing.HashingEmbeddings
+    def embeddings_class(self) -> type[HashingEmbeddings]:
+        return HashingEmbeddings
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_core.embeddings import Embeddings
-
-from rag_app.minilm import MAX_TOKENS, MODEL, REVISION, MiniLM, Precision
+from rag_app.minilm import MAX_TOKENS, MiniLM, Precision
 from rag_app.options import OPERATIONAL, Field, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from rag_app.embeddings._minilm import MiniLMEmbeddings
 
-    from rag_app.types import Span
+__all__ = ["MAX_TOKENS", "Config", "build"]
 
 
 class Config(Options):
@@ -34,47 +32,6 @@ class Config(Options):
 
 def build(config: Config) -> MiniLMEmbeddings:
     """The model as LangChain embeddings; weights are read at the first text."""
+    from rag_app.embeddings._minilm import MiniLMEmbeddings
+
     return MiniLMEmbeddings(MiniLM(config.precision, config.threads))
-
-
-class MiniLMEmbeddings(Embeddings):
-    """LangChain's `Embeddings` over `MiniLM`, and its own count of tokens (`types.Tokenizer`).
-
-    Vectors have length 1. A call with texts over the window warns once with `TruncationWarning`.
-    """
-
-    def __init__(self, model: MiniLM) -> None:
-        self._model = model
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What the options do not say: the model and its revision."""
-        return {"model": MODEL, "revision": REVISION}
-
-    @property
-    def max_tokens(self) -> int:
-        """The window in tokens, special tokens included."""
-        return MAX_TOKENS
-
-    @property
-    def truncated(self) -> int:
-        """How many texts have been cut to the window so far."""
-        return self._model.truncated
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """One vector of 384 numbers for each text."""
-        vectors: list[list[float]] = self._model.encode(texts).tolist()
-        return vectors
-
-    def embed_query(self, text: str) -> list[float]:
-        """The vector of one text; questions and documents are embedded alike."""
-        vector: list[float] = self._model.encode([text])[0].tolist()
-        return vector
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of `text` without truncation, special tokens included."""
-        return self._model.count_tokens(text)
-
-    def token_spans(self, text: str) -> Sequence[Span]:
-        """The character span of each token of `text`, special tokens left out."""
-        return self._model.token_spans(text)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rag_app.options import Options
-from rag_app.splitting import Marks, SpanSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rag_app.types import Span
+    from rag_app.splitters._none import WholeSplitter
 
 
 class Config(Options):
@@ -19,15 +16,6 @@ class Config(Options):
 
 def build(config: Config) -> WholeSplitter:  # noqa: ARG001
     """The splitter that leaves documents whole."""
+    from rag_app.splitters._none import WholeSplitter
+
     return WholeSplitter()
-
-
-class WholeSplitter(SpanSplitter):
-    """One chunk for each document, without the white space around it."""
-
-    def __init__(self) -> None:
-        super().__init__(chunk_overlap=0)
-
-    def spans(self, text: str, marks: Marks) -> Iterable[Span]:  # noqa: ARG002
-        """All of `text`."""
-        return [(0, len(text))]

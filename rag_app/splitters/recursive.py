@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationInfo, field_validator
 
-from rag_app.cutting import SEPARATORS, Cutter, KeepSeparator
+from rag_app.cutting import SEPARATORS, KeepSeparator
 from rag_app.options import Field, Options
-from rag_app.splitting import Marks, SpanSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rag_app.types import Span, Tokenizer
+    from rag_app.splitters._recursive import RecursiveSplitter
+    from rag_app.types import Tokenizer
 
 
 class Config(Options):
@@ -52,22 +50,6 @@ class Config(Options):
 
 def build(config: Config, tokenizer: Tokenizer) -> RecursiveSplitter:
     """The splitter, counting by the embedding model's `tokenizer`."""
+    from rag_app.splitters._recursive import RecursiveSplitter
+
     return RecursiveSplitter(config, tokenizer)
-
-
-class RecursiveSplitter(SpanSplitter):
-    """LangChain's `RecursiveCharacterTextSplitter`, its chunks and all, with character spans."""
-
-    def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
-        super().__init__(config.chunk_size, config.chunk_overlap, tokenizer.count_tokens)
-        self._cutter = Cutter(
-            config.chunk_size,
-            config.chunk_overlap,
-            tokenizer.count_tokens,
-            config.separators,
-            config.keep_separator,
-        )
-
-    def spans(self, text: str, marks: Marks) -> Iterable[Span]:  # noqa: ARG002
-        """Chunks of at most `chunk_size` tokens; structure is not looked at."""
-        return self._cutter.cut(text, 0, len(text))

@@ -1,0 +1,99 @@
+"""The class behind `rerankers/cross_encoder.py`; apart, so that reading a config stays cheap."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence  # noqa: TC003  (pydantic reads signatures)
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import SkipValidation  # noqa: TC002  (pydantic reads it)
+
+from rag_app.errors import ModelError
+from rag_app.retrieval import reorder
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import Callbacks
+
+    from rag_app.rerankers.cross_encoder import Config
+
+
+class CrossEncoderModel:
+    """A cross-encoder that is loaded once, when first asked."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._loaded: Any = None
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text fits the query, by the model's own scale; higher is better.
+
+        Raises:
+            ModelError: the model cannot be loaded or run, or gives no single finite score.
+        """
+        model = self._load()
+        try:
+            scores = model.predict(
+                [(query, text) for text in texts],
+                batch_size=self._config.batch_size,
+                show_progress_bar=False,
+            )
+        except RuntimeError as error:
+            raise self._fail(
+                f"failed: {_first_line(error)}", "Try a smaller batch_size."
+            ) from error
+        if scores.ndim != 1 or not all(map(math.isfinite, scores)):
+            wrong = "does not give one finite score for a pair"
+            raise self._fail(wrong, "Choose a model trained for reranking.")
+        return [float(score) for score in scores]
+
+    def _load(self) -> Any:
+        with self._lock:
+            if self._loaded is None:
+                from sentence_transformers import CrossEncoder
+
+                try:
+                    self._loaded = CrossEncoder(
+                        self._config.model,
+                        revision=self._config.revision,
+                        max_length=self._config.max_length,
+                        device=self._config.device,
+                        trust_remote_code=False,
+                    )
+                except (OSError, ValueError, RuntimeError) as error:
+                    raise self._fail(
+                        f"cannot be loaded: {_first_line(error)}",
+                        "Give the folder of a downloaded model, or a name on huggingface.co and a "
+                        "connection to it.",
+                    ) from error
+            return self._loaded
+
+    def _fail(self, wrong: str, remedy: str) -> ModelError:
+        return ModelError("reranker.cross_encoder", f"{self._config.model!r} {wrong}", remedy)
+
+
+class CrossEncoderReranker(BaseDocumentCompressor):
+    """Orders documents by a cross-encoder's score and keeps the first `k`."""
+
+    model: SkipValidation[CrossEncoderModel]
+    k: int
+
+    model_config = {"arbitrary_types_allowed": True}
+
+    def compress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,  # noqa: ARG002
+    ) -> list[Document]:
+        """The best `k` documents, best first; `_hit` has the score and the rank `cross_encoder`."""
+        if not documents:
+            return []
+        scores = self.model.score(query, [document.page_content for document in documents])
+        return reorder(documents, scores, "cross_encoder", self.k)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
