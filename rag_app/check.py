@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rag_app import registry
-from rag_app.errors import RagAppError, StoreError
+from rag_app.errors import RagAppError, SourceError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,13 +31,13 @@ class Check:
 
 
 def check(app: RagApp) -> Iterator[Check]:
-    """Use each part once, cheaply: list a source, embed a text, keep a chunk, ask for a token.
+    """Use each part once, cheaply: read a document, embed a text, keep a chunk, ask for a token.
 
     The index's own content is not touched: the chunk goes to a collection of its own.
     """
     config = app.config
     for place, section in enumerate(config.sources):
-        yield _try(f"sources[{place}] ({section.kind})", partial(_list_source, section))
+        yield _try(f"sources[{place}] ({section.kind})", partial(_read_source, section))
     yield _try(f"splitter ({config.splitter.kind})", lambda: _split(app))
     embeddings = _try(f"embeddings ({config.embeddings.kind})", lambda: _embed(app))
     yield embeddings
@@ -72,13 +71,23 @@ def _try(part: str, prove: Callable[[], str]) -> Check:
         return Check(part, False, f"{type(error).__name__}: {error}", "")
 
 
-def _list_source(section: Section) -> str:
+def _read_source(section: Section) -> str:
+    """Read the first document there is; one broken file is a note, for the others may be whole."""
     loader = registry.build("loaders", section.kind, section.options)
-    listed = getattr(loader, "origins", loader.lazy_load)
-    first = list(islice(listed(), 1))
-    return (
-        f"listed, first: {first[0].source}" if first and hasattr(first[0], "source") else "listed"
-    )
+    try:
+        origins = getattr(loader, "origins", None)
+        if origins is None:
+            return f"read: {next(iter(loader.lazy_load())).metadata.get('source')}"
+        first = next(origin for origin in origins() if origin.excluded is None)
+        try:
+            next(iter(first.load()), None)
+        except SourceError as error:
+            if section.kind != "files":
+                raise
+            return f"listed, but {first.source}: {error.wrong}"
+        return f"read: {first.source}"
+    finally:
+        getattr(loader, "close", lambda: None)()
 
 
 def _split(app: RagApp) -> str:
@@ -143,7 +152,7 @@ def _ask_a_token(app: RagApp) -> str:
     model: Any = app.chat_model
     with chat_model_errors(model):
         reply = model.invoke("Answer with the word: ready", max_tokens=16)
-    return f"answered {reply.text[:20]!r}"
+    return f"answered in {len(reply.text)} characters"
 
 
 def _build_chain(app: RagApp) -> str:

@@ -129,7 +129,7 @@ class AnswerReader:
     def citations(self) -> list[Citation]:
         """One for each number and quote, in the order of the answer. Call after `close`."""
         if self.dropped:
-            _log.warning("%d citation marks pointed at no passage and were dropped", self.dropped)
+            _log.warning("citation marks that point at no passage were dropped: %d", self.dropped)
         marks = self._scanner.marks
         made = (
             cite(self._passages[mark.number - 1], _read_claim(self._answer, mark, marks))

@@ -204,9 +204,8 @@ class _Parser:
 
     def _parse_entry(self, key: Any, value: Any, where: str, depth: int) -> Node:
         if not isinstance(key, str):
-            raise FilterError(
-                where, f"the field {key!r} is not a string", 'Write field names as "name".'
-            )
+            wrong = f"the field {key!r} is not a string"
+            raise FilterError(where, wrong, 'Write field names as "name".')
         place = f"{where}.{key}"
         if not key.startswith("$"):
             return self._parse_field(key, value, place, depth)
@@ -216,20 +215,14 @@ class _Parser:
             nodes = self._parse_list(value, place, depth)
             return _join(nodes) if key == "$and" else Or(tuple(nodes))
         if key in _FIELD_OPERATORS:
-            raise FilterError(
-                place,
-                f"{key} stands without a field",
-                f'Put it under one, as {{"year": {{"{key}": …}}}}.',
-            )
+            remedy = f'Put it under one, as {{"year": {{"{key}": …}}}}.'
+            raise FilterError(place, f"{key} stands without a field", remedy)
         raise FilterError(place, *unknown(key, _JOINING_OPERATORS))
 
     def _parse_list(self, value: Any, place: str, depth: int) -> list[Node]:
         if not isinstance(value, list) or not value:
-            raise FilterError(
-                place,
-                f"{_show(value)} is not a list of filters",
-                "Give a list with at least one filter.",
-            )
+            wrong = f"{_show(value)} is not a list of filters"
+            raise FilterError(place, wrong, "Give a list with at least one filter.")
         return [
             self.parse_filter(each, f"{place}[{position}]", depth + 1)
             for position, each in enumerate(value)
@@ -238,6 +231,7 @@ class _Parser:
     def _parse_field(self, name: str, value: Any, place: str, depth: int) -> Node:
         operators = _list_operators(value)
         if not operators:
+            _refuse_bare_operators(value, place)
             return self._parse_condition(name, "$eq", value, place, depth)
         if len(operators) < len(value):
             raise FilterError(
@@ -255,11 +249,8 @@ class _Parser:
     def _parse_condition(self, name: str, key: str, value: Any, place: str, depth: int) -> Node:
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
-            raise FilterError(
-                "filter",
-                f"it has more than {MAX_CONDITIONS} conditions",
-                "Use $in for many values of one field.",
-            )
+            wrong = f"it has more than {MAX_CONDITIONS} conditions"
+            raise FilterError("filter", wrong, "Use $in for many values of one field.")
         if key == "$not":
             return Not(self._parse_not(name, value, place, depth))
         if bad := find_non_json([name, value]):
@@ -284,6 +275,19 @@ def _too_deep() -> FilterError:
     return FilterError(
         "filter", f"it is nested deeper than {MAX_DEPTH} levels", "Write it flatter."
     )
+
+
+def _refuse_bare_operators(value: Any, place: str) -> None:
+    """`{"gt": 3}` would ask for an object that equals it; whoever writes it means `$gt`."""
+    bare = (
+        [key for key in value if f"${key}" in _FIELD_OPERATORS] if isinstance(value, dict) else []
+    )
+    if bare:
+        raise FilterError(
+            place,
+            f"{bare[0]!r} is written without its $",
+            f'Write "${bare[0]}"; for an object that has such a field: {{"$eq": …}}.',
+        )
 
 
 def _list_operators(value: Any) -> list[str]:

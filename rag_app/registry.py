@@ -15,7 +15,7 @@ import pkgutil
 import re
 import sys
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points, requires
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -119,8 +119,12 @@ def missing_package(where: str, extra: str, error: ImportError) -> Exception:
 
 def install_command(extra: str) -> str | None:
     """The command that installs what a backend needs beyond the core; None if it needs nothing."""
+    try:
+        listed = requires("rag-app") or []
+    except PackageNotFoundError:  # run from its source; what the extra holds cannot be known
+        return f'pip install "rag-app[{extra}]"'
     asked = re.compile(rf"extra == ['\"]{extra.replace('_', '[-_]')}['\"]")
-    beyond = any(asked.search(requirement) for requirement in requires("rag-app") or ())
+    beyond = any(asked.search(requirement) for requirement in listed)
     return f'pip install "rag-app[{extra}]"' if beyond else None
 
 

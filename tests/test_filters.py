@@ -225,3 +225,9 @@ class TestLaws:
     @given(VALUES)
     def test_a_value_equals_itself(self, value: Any) -> None:
         assert passes({"a": {"$eq": value}}, {"a": value})
+
+
+def test_an_operator_without_its_sign_is_no_equality() -> None:
+    with pytest.raises(FilterError, match=r'filter.price: .gt. is written without.*"\$gt"'):
+        parse({"price": {"gt": 200}})
+    assert matches(parse({"price": {"$eq": {"gt": 200}}}), {"price": {"gt": 200}})

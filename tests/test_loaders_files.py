@@ -396,8 +396,8 @@ def test_a_missing_package_stops_everything_and_names_the_extra(tmp_path: Path) 
         command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout == (
-        "loaders.files: needs the package 'docutils', which is not installed. "
-        'Run: pip install "rag-app[files]"\n'
+        "a.rst: needs the package 'docutils', which is not installed. "
+        'Run: pip install "rag-app[files]", or leave such files out with `exclude`.\n'
     )
 
 
@@ -435,3 +435,17 @@ def test_the_identity_leaves_out_paths_and_limits() -> None:
     one = Files(Config(path=Path("a"), max_seconds=1)).config.identity()
     assert one == Files(Config(path=Path("b"), include=["*.md"])).config.identity()
     assert one != Config.model_validate({"path": "a", "jsonl": {"text": ["body"]}}).identity()
+
+
+def test_a_link_to_itself_is_named_and_the_rest_is_read(tmp_path: Path, load: Any) -> None:
+    fill(tmp_path, **{"a.md": "text"})
+    (tmp_path / "loop").symlink_to("loop")
+    (document,) = [
+        each
+        for origin in load(tmp_path).origins()
+        if origin.source == "a.md"
+        for each in origin.load()
+    ]
+    assert document.page_content == "text"
+    loop = next(each for each in load(tmp_path).origins() if each.source == "loop")
+    assert loop.excluded or pytest.raises(SourceError, lambda: list(loop.load()))

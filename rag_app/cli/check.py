@@ -17,7 +17,7 @@ from rag_app.cli.output import note, print_json
 def command(ctx: click.Context, config: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Validate the config, then prove that each part works.
 
-    Lists a source, embeds a text, writes, finds and deletes a chunk (in a collection of its own),
+    Reads a document, embeds a text, writes, finds and deletes a chunk (in a collection of its own),
     asks the chat model for a token, and prints the command that mends what fails.
     """
     from rag_app.check import check

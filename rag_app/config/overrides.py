@@ -131,7 +131,7 @@ def _explain(current: Node, above: Steps, step: str | int) -> tuple[str, str]:
     where = write_path(above)
     if isinstance(current, Items):
         count = len(current.items)
-        remedy = f"Choose one by number, {where}[0] to {where}[{count}]."
+        remedy = f"Choose one by number, {where}[0] to {where}[{count - 1}]; [{count}] adds one."
         return f"'{where}' is a list of {count}", remedy
     if isinstance(current, Branch):
         return f"'{where}' is no list", f"Name one of its options instead of [{step}]."

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
-from rag_app.errors import SourceError
+from rag_app.errors import MissingPackageError, SourceError
 from rag_app.loaders._globs import compile_glob
 from rag_app.options import OPERATIONAL, Field, FilePath, Options
 from rag_app.parsers import FORMATS, find_format
@@ -195,7 +195,7 @@ class Files:
             return "hidden: its name begins with a dot"
         if path.is_symlink() and path.is_dir():
             return "a link to a folder, which is not followed"
-        if path.is_symlink() and not path.resolve().is_relative_to(self.config.path.resolve()):
+        if path.is_symlink() and not _is_inside(path, self.config.path):
             return "a link out of the folder, which is not followed"
         if not any(glob.fullmatch(relative) for glob in self._include):
             return "matches no `include` pattern"
@@ -238,7 +238,11 @@ class Files:
         pieces = self._workers.parse_file(
             str(found.path), fingerprint, parsed_as.module, self._options_of(parsed_as, found.path)
         )
-        yield from to_documents(found.source, pieces, metadata, _REMEDY)
+        try:
+            yield from to_documents(found.source, pieces, metadata, _REMEDY)
+        except MissingPackageError as error:
+            remedy = f"{error.remedy}, or leave such files out with `exclude`."
+            raise MissingPackageError(found.source, error.wrong, remedy) from error
 
     def _options_of(self, parsed_as: Format, path: Path) -> dict[str, Any]:
         if parsed_as.module == "jsonl":
@@ -274,6 +278,11 @@ def _refuse_listing(error: OSError) -> None:
         f"{str(error.filename)!r} cannot be listed: {error.strerror}",
         "Grant access to it; nothing is deleted from the index meanwhile.",
     ) from error
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    # Not Path.resolve, which gives up on a link to itself.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _why_broken(path: Path) -> str | None:
