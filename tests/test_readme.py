@@ -60,7 +60,7 @@ def test_the_first_command_and_its_output_stand_in_the_first_lines() -> None:
 def test_every_command_shown_prints_what_is_shown(clone: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^demo:.*\n\t@\S+/rag-app demo$", makefile, re.MULTILINE)
-    shown = {"make demo": "rag-app demo", "make test": "true", "pip install .": "true"}
+    shown = {"make demo": "rag-app demo", "make test": "true", 'pip install ".[files]"': "true"}
     folder = clone
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     ran = 0
