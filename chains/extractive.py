@@ -28,6 +28,10 @@ SAME = 0.6
 """Two sentences that share more of their words than this say the same; one is quoted."""
 
 
+TABLE_ROW = 0.05
+"""How much a row of a table stands back: it says less without its table than a sentence does."""
+
+
 class Config(Options):
     """How much is quoted, and how well it must fit."""
 
@@ -94,12 +98,12 @@ def choose(
     if not candidates:
         return []
     support = score(question, candidates, embeddings)
-    order = support.argsort()[::-1]
-    lowest = max(options.min_support, support[order[0]] - options.margin)
+    rank = support - [TABLE_ROW * candidate.text.startswith("|") for candidate in candidates]
+    order = [place for place in rank.argsort()[::-1] if support[place] >= options.min_support]
     kept: list[Candidate] = []
     for place in order:
         candidate = candidates[place]
-        if support[place] < lowest or len(kept) == options.max_sentences:
+        if rank[place] < rank[order[0]] - options.margin or len(kept) == options.max_sentences:
             break
         if not any(_say_the_same(candidate, other) for other in kept):
             kept.append(candidate)

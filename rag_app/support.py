@@ -4,13 +4,11 @@ support = cosine(question, sentence under its heading)
         + WORDS x share of the question's words the sentence and its heading hold
         + SPREAD x share of the question's words the sentences hold together
         - UNKNOWN_NAME when the question names something that no passage does
-        - TABLE_ROW for a row of a table
 
 A word counts the more, the fewer sentences hold it; grammar words do not count. A name is a word
-with a digit or a capital inside. SPREAD and UNKNOWN_NAME tell a question about something the
-documents never mention from one that they answer in other words. A row says less without its table
-than a sentence of as many fitting words, so a sentence goes first. Weights and threshold were
-fitted for `minilm` on 86 answerable and 70 unanswerable questions about two sets of documentation.
+with a digit or a capital inside. The last two terms tell a question about something the documents
+never mention from one that they answer in other words. Weights and threshold were fitted for
+`minilm` on 86 answerable and 70 unanswerable questions about two sets of documentation.
 """
 
 from __future__ import annotations
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 WORDS: Final = 0.4
 SPREAD: Final = 0.3
 UNKNOWN_NAME: Final = 0.3
-TABLE_ROW: Final = 0.05
 THRESHOLD: Final = 0.785
 
 _NAME: Final = re.compile(r"\w*\d[\w-]*|(?<=\s)[A-Z][\w-]+|\b\w*[a-z][A-Z]\w*")
@@ -94,9 +91,8 @@ def score(
     cosine = vectors @ asked / np.maximum(lengths, 1e-12)
     shares, spread = _share_words(question, under_heading)
     unknown = UNKNOWN_NAME if _names_unknown(question, candidates) else 0.0
-    rows = np.array([candidate.text.startswith("|") for candidate in candidates])
     support: np.ndarray[Any, Any] = cosine + WORDS * shares + SPREAD * spread - unknown
-    return support - TABLE_ROW * rows
+    return support
 
 
 def _without_bullet(text: str, span: Span) -> Span:
