@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from rag_app.types import Hit, Rank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from langchain_core.documents import Document
 
     from rag_app.types import Metadata
 
@@ -37,6 +39,21 @@ def make_hit(
         ranks=ranks,
         metadata={name: value for name, value in metadata.items() if name not in _OWN},
     )
+
+
+def make_dense_hits(found: Iterable[tuple[Document, float]]) -> list[Hit]:
+    """Hits of a vector search from what `Store.search` found, best first, with its similarities."""
+    return [
+        make_hit(
+            document.id or "",
+            document.page_content,
+            document.metadata,
+            similarity=similarity,
+            score=similarity,
+            ranks={"dense": Rank(rank, similarity)},
+        )
+        for rank, (document, similarity) in enumerate(found, 1)
+    ]
 
 
 def fuse(

@@ -58,8 +58,8 @@ def read_yaml(
         problems.add(place, (), wrong, "Remove it; save the file as UTF-8 text.")
     except ValueError as error:  # PyYAML on numbers in escapes and directives that are out of range
         problems.add(Place(name, 1, 1, order, origin), (), "this is not YAML", _first_line(error))
-    except _Enough:
-        pass
+    except _Enough:  # what was wrong is noted already
+        return None
     return None
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rag_app.hits import make_hit
+from rag_app.hits import make_dense_hits
 from rag_app.options import Field, Options
 from rag_app.timing import timed
-from rag_app.types import Hit, Rank
+from rag_app.types import Hit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,20 +66,9 @@ class DenseSearch:
 
     def find_nearest(self, vector: ArrayLike, k: int, filter: Filter | None) -> list[Hit]:
         """The `k` chunks nearest to `vector`, of at least the similarity asked for."""
-        found = self._index.store.search(vector, k, filter)
+        hits = make_dense_hits(self._index.store.search(vector, k, filter))
         least = self._config.min_similarity
-        return [
-            make_hit(
-                document.id,
-                document.page_content,
-                document.metadata,
-                similarity=similarity,
-                score=similarity,
-                ranks={"dense": Rank(rank, similarity)},
-            )
-            for rank, (document, similarity) in enumerate(found, 1)
-            if least is None or similarity >= least
-        ]
+        return hits if least is None else [hit for hit in hits if hit.score >= least]
 
     def refresh(self) -> None:
         """Nothing: the store's vectors are the index."""

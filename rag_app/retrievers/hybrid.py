@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import model_validator
 
-from rag_app.hits import fuse, make_hit
+from rag_app.hits import fuse, make_dense_hits, make_hit
 from rag_app.lexical import WordSearch
 from rag_app.options import Field, Options
 from rag_app.retrievers.bm25 import BM25Options
@@ -72,7 +72,7 @@ class HybridSearch:
         with timed("embed"):
             vector = np.asarray(self._index.embeddings.embed_query(query), np.float32)
         with timed("dense"):
-            dense = self._search_dense(vector, depth, filter)
+            dense = make_dense_hits(self._index.store.search(vector, depth, filter))
         with timed("bm25"):
             words = self._search_words(query, vector, depth, filter)
         with timed("fusion"):
@@ -82,22 +82,6 @@ class HybridSearch:
     def refresh(self) -> None:
         """Build the BM25 index of the chunks as they are now, unless it is there."""
         self._words.refresh()
-
-    def _search_dense(
-        self, vector: NDArray[np.float32], k: int, filter: Filter | None
-    ) -> list[Hit]:
-        found = self._index.store.search(vector, k, filter)
-        return [
-            make_hit(
-                document.id,
-                document.page_content,
-                document.metadata,
-                similarity=similarity,
-                score=similarity,
-                ranks={"dense": Rank(rank, similarity)},
-            )
-            for rank, (document, similarity) in enumerate(found, 1)
-        ]
 
     def _search_words(
         self, query: str, vector: NDArray[np.float32], k: int, filter: Filter | None
