@@ -10,7 +10,6 @@ import numpy as np
 from rag_app.hits import make_dense_hits
 from rag_app.options import Field, Options
 from rag_app.timing import timed
-from rag_app.types import Hit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from rag_app.retrieval import HitRetriever
-    from rag_app.types import Filter
+    from rag_app.types import Filter, Hit
 
 
 class Config(Options):
