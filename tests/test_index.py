@@ -285,6 +285,16 @@ def test_a_rebuild_that_cannot_read_its_sources_drops_nothing(app: RagApp, tmp_p
     assert app.search("anything").hits
 
 
+def test_an_index_in_ram_says_that_it_starts_empty(tmp_path: Path, write: Write) -> None:
+    write({"a.md": story("a")})
+    with rag_app.load(config(tmp_path, vector_store={"kind": "memory", "path": None})) as app:
+        with pytest.raises(rag_app.IndexStateError, match="kept in RAM"):
+            app.search("x")
+        app.ingest()
+        assert app.search("x").hits
+    assert not (tmp_path / "index").exists()
+
+
 def test_an_empty_index_says_so(app: RagApp) -> None:
     with pytest.raises(rag_app.IndexStateError, match="rag-app ingest"):
         app.search("x")

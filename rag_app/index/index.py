@@ -68,7 +68,12 @@ class Index:
         """
         held = self.manifest.get("identity")
         if held is None or self.manifest.is_empty():
-            raise IndexStateError(f"index {self.name!r}", "it is empty", "Run: rag-app ingest")
+            remedy = (
+                "Run: rag-app ingest"
+                if self.folder
+                else "It is kept in RAM: call ingest() in this process, or set vector_store.path."
+            )
+            raise IndexStateError(f"index {self.name!r}", "it is empty", remedy)
         self.check_store()
         require_same(self.name, held, self.identity)
         if self.manifest.get("state") != "ready":
