@@ -68,9 +68,9 @@ def test_every_command_explains_itself(run: Run, command: str) -> None:
 
 
 def test_init_writes_a_pipeline_that_works_and_overwrites_nothing(run: Run, tmp_path: Path) -> None:
-    first = run("init")
+    first = run("init", "--json")
     assert first.returncode == 0
-    written = set(first.stdout.split())
+    written = set(json.loads(first.stdout)["files"])
     assert {"rag-app.yaml", ".env.example", "cases.jsonl", "docs/vacation.md"} <= written
     (tmp_path / "rag-app.yaml").write_text("mine")
     again = run("init")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from rag_app.cli.output import note
+from rag_app.cli.options import json_option
+from rag_app.cli.output import note, print_json
 from rag_app.errors import UsageError
 
 TEMPLATE = Path(__file__).parents[1] / "template"
@@ -14,7 +15,8 @@ TEMPLATE = Path(__file__).parents[1] / "template"
 
 @click.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
-def command(folder: Path) -> None:
+@json_option
+def command(folder: Path, as_json: bool) -> None:
     """Write a commented config, .env.example, sample documents and cases into FOLDER.
 
     Nothing that is already there is overwritten.
@@ -31,6 +33,9 @@ def command(folder: Path) -> None:
     for path, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-        click.echo(str(target))
+        if not as_json:
+            click.echo(str(target))
+    if as_json:
+        print_json({"files": [str(target) for target in targets.values()]})
     step = "" if folder == Path() else f"cd {folder} && "
     note(f'\nNext: {step}rag-app ingest && rag-app ask "How many days of vacation do we have?"')
