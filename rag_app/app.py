@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from langchain_core.documents import BaseDocumentCompressor
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables import Runnable
+    from langchain_text_splitters import TextSplitter
 
     from rag_app.config import AppConfig
     from rag_app.index.index import Index
@@ -89,6 +91,36 @@ class RagApp:
         return self.index.store
 
     @cached_property
+    def splitter(self) -> TextSplitter:
+        """Cuts documents into chunks, counting in tokens of the embedding model."""
+        section = self.config.splitter
+        made: TextSplitter = registry.build(
+            "splitters", section.kind, section.options, tokenizer=self.embeddings
+        )
+        return made
+
+    @cached_property
+    def reranker(self) -> BaseDocumentCompressor | None:
+        """Orders found chunks anew; None where the config names none."""
+        section = self.config.reranker
+        if section is None:
+            return None
+        made: BaseDocumentCompressor = registry.build("rerankers", section.kind, section.options)
+        return made
+
+    def open_store(self, collection: str) -> Store:
+        """The config's vector store, opened on a collection of any name."""
+        section = self.config.vector_store
+        made: Store = registry.build(
+            "vector_stores",
+            section.kind,
+            section.options,
+            embeddings=self.embeddings,
+            collection=collection,
+        )
+        return made
+
+    @cached_property
     def index(self) -> Index:
         """The store together with the record of what it should hold."""
         if self._closed:
@@ -98,15 +130,7 @@ class RagApp:
         from rag_app.index.manifest import Manifest
 
         config = self.config
-        section = config.vector_store
-        collection = f"{config.name}_g{GENERATION}"
-        store: Store = registry.build(
-            "vector_stores",
-            section.kind,
-            section.options,
-            embeddings=self.embeddings,
-            collection=collection,
-        )
+        store = self.open_store(f"{config.name}_g{GENERATION}")
         folder = config.index.path / config.name if store.persistent else None
         identity = describe_embeddings(
             config.embeddings.kind, config.embeddings.options, self.embeddings
@@ -117,7 +141,7 @@ class RagApp:
             store,
             self.embeddings,
             Manifest(None if folder is None else folder / "manifest.sqlite"),
-            kind=section.kind,
+            kind=config.vector_store.kind,
             identity=identity,
             splitter=describe_splitter(config.splitter.kind, config.splitter.options, identity),
         )
@@ -125,15 +149,11 @@ class RagApp:
     @cached_property
     def retriever(self) -> BaseRetriever:
         """Finds chunks; with a reranker in the config, reranked."""
-        found = self._first_stage
-        section = self.config.reranker
-        if section is None:
-            return found
+        if self.reranker is None:
+            return self._first_stage
         from rag_app.retrieval import RerankingRetriever
 
-        compressor = registry.build("rerankers", section.kind, section.options)
-        reranked: BaseRetriever = RerankingRetriever(retriever=found, compressor=compressor)
-        return reranked
+        return RerankingRetriever(retriever=self._first_stage, compressor=self.reranker)
 
     @cached_property
     def chat_model(self) -> BaseChatModel | None:
@@ -178,20 +198,16 @@ class RagApp:
         from rag_app.index.ingest import ingest
         from rag_app.index.read import Source
 
-        config = self.config
-        splitter = registry.build(
-            "splitters", config.splitter.kind, config.splitter.options, tokenizer=self.embeddings
-        )
         sources = [
             Source(
                 section.kind,
                 json.dumps({"kind": section.kind, **section.options.identity()}, sort_keys=True),
                 registry.build("loaders", section.kind, section.options),
             )
-            for section in config.sources
+            for section in self.config.sources
         ]
         try:
-            report = ingest(self.index, sources, splitter, progress=progress, rebuild=rebuild)
+            report = ingest(self.index, sources, self.splitter, progress=progress, rebuild=rebuild)
         finally:
             for source in sources:
                 getattr(source.loader, "close", lambda: None)()

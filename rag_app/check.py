@@ -91,9 +91,7 @@ def _read_source(section: Section) -> str:
 
 
 def _split(app: RagApp) -> str:
-    section = app.config.splitter
-    splitter = registry.build("splitters", section.kind, section.options, tokenizer=app.embeddings)
-    return f"{len(splitter.split_text(_SENTENCE))} chunk from a sentence"
+    return f"{len(app.splitter.split_text(_SENTENCE))} chunk from a sentence"
 
 
 def _embed(app: RagApp) -> str:
@@ -105,15 +103,8 @@ def _embed(app: RagApp) -> str:
 def _keep_a_chunk(app: RagApp) -> str:
     from rag_app.store import Row
 
-    section = app.config.vector_store
     collection = f"{app.config.name}_check"
-    store = registry.build(
-        "vector_stores",
-        section.kind,
-        section.options,
-        embeddings=app.embeddings,
-        collection=collection,
-    )
+    store = app.open_store(collection)
     vector = np.asarray(app.embeddings.embed_query(_SENTENCE), dtype=np.float32)
     try:
         store.upsert([Row("check", _SENTENCE, vector, {"source": "check", "start": 0, "end": 1})])
@@ -140,9 +131,8 @@ def _build_retriever(app: RagApp) -> str:
 def _rerank(app: RagApp) -> str:
     from langchain_core.documents import Document
 
-    section: Any = app.config.reranker
-    compressor = registry.build("rerankers", section.kind, section.options)
-    ordered = compressor.compress_documents([Document(_SENTENCE, id="check")], _SENTENCE)
+    reranker: Any = app.reranker
+    ordered = reranker.compress_documents([Document(_SENTENCE, id="check")], _SENTENCE)
     return f"{len(ordered)} chunk scored"
 
 
