@@ -383,16 +383,8 @@ def test_any_langchain_loader_is_a_source(app: RagApp) -> None:
             yield Document(story("one"), metadata={"source": "one"})
             yield Document(story("two"), metadata={"source": "two"})
 
-    from rag_app import registry
-
-    splitter = registry.build(
-        "splitters",
-        app.config.splitter.kind,
-        app.config.splitter.options,
-        tokenizer=app.embeddings,
-    )
     for expected in ((2, 0), (0, 2)):
-        report = ingest(app.index, [Source("two", "{}", Two())], splitter)
+        report = ingest(app.index, [Source("two", "{}", Two())], app.splitter)
         assert (report.indexed, report.unchanged) == expected
     assert set(held(app)) == {"one", "two"}
 
@@ -400,7 +392,7 @@ def test_any_langchain_loader_is_a_source(app: RagApp) -> None:
         def lazy_load(self) -> Iterator[Document]:
             raise OSError("the server is down")
 
-    report = ingest(app.index, [Source("two", '{"changed": 1}', Down())], splitter)
+    report = ingest(app.index, [Source("two", '{"changed": 1}', Down())], app.splitter)
     assert [each.reason for each in report.quarantine] == ["OSError: the server is down"]
     assert set(held(app)) == {"one", "two"}
 

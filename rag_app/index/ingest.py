@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,14 +162,6 @@ def _report(
     )
 
 
-@dataclass(slots=True)
-class _Work:
-    """One document being written."""
-
-    source: str
-    chunks: list[StagedChunk]
-
-
 class _Writing:
     """The writing half: staged chunks to vectors to the store, in commits of `BATCH` texts."""
 
@@ -178,16 +169,18 @@ class _Writing:
         self.written = self.deleted = self.embedded = self.truncated = 0
         self._index = index
         self._progress = progress
-        self._total = index.manifest.count_staged()
+        self._total = 0
 
     def remove(self, sources: Sequence[str]) -> int:
         """Take away documents that are gone; how many there were."""
-        for source in sources:
-            self._writes()
-            ids = list(self._index.manifest.chunk_ids(source))
-            self._index.store.delete(ids)
-            self._index.manifest.forget_document(source)
-            self.deleted += len(ids)
+        if not sources:
+            return 0
+        self._writes()
+        manifest = self._index.manifest
+        ids = [id for source in sources for id in manifest.chunk_ids(source)]
+        self._index.store.delete(ids)
+        manifest.forget(sources)
+        self.deleted += len(ids)
         return len(sources)
 
     def write(self) -> None:
@@ -195,7 +188,8 @@ class _Writing:
         self._total = self._index.manifest.count_staged()
         for batch in self._batches():
             self._writes()
-            for first in range(0, len(chunks := [c for w in batch for c in w.chunks]), BATCH):
+            chunks = [chunk for document in batch.values() for chunk in document]
+            for first in range(0, len(chunks), BATCH):
                 self._put(chunks[first : first + BATCH])
             self._settle(batch)
 
@@ -204,13 +198,14 @@ class _Writing:
         if self._index.manifest.get("state") != "writing":
             self._index.manifest.put(state="writing")
 
-    def _batches(self) -> Iterator[list[_Work]]:
-        batch: list[_Work] = []
+    def _batches(self) -> Iterator[dict[str, list[StagedChunk]]]:
+        """Whole documents with their chunks, `BATCH` chunks or a little more at a time."""
+        batch: dict[str, list[StagedChunk]] = {}
         for source in self._index.manifest.staged_sources():
-            batch.append(_Work(source, self._index.manifest.staged_chunks(source)))
-            if sum(len(work.chunks) for work in batch) >= BATCH:
+            batch[source] = self._index.manifest.staged_chunks(source)
+            if sum(map(len, batch.values())) >= BATCH:
                 yield batch
-                batch = []
+                batch = {}
         if batch:
             yield batch
 
@@ -241,11 +236,11 @@ class _Writing:
         self.truncated += getattr(model, "truncated", 0) - cut
         return [np.asarray(v, dtype=np.float32) for v in vectors]
 
-    def _settle(self, batch: Sequence[_Work]) -> None:
+    def _settle(self, batch: dict[str, list[StagedChunk]]) -> None:
         """The batch is in the store: delete what its documents no longer have, then commit."""
         manifest = self._index.manifest
-        ids = {work.source: [c.id for c in work.chunks] for work in batch}
-        stale = [old for s in ids for old in manifest.chunk_ids(s).keys() - set(ids[s])]
+        ids = {source: [chunk.id for chunk in chunks] for source, chunks in batch.items()}
+        stale = [old for s in ids for old in manifest.chunk_ids(s) - set(ids[s])]
         if stale:
             self._index.store.delete(stale)
             self.deleted += len(stale)

@@ -86,7 +86,7 @@ class Manifest:
             wrong = f"the manifest cannot be opened ({error})"
             raise IndexStateError(f"index {path}", wrong, _RESTORE) from error
         if self.get("format") is None:
-            self.put(format=FORMAT, revision=f"{uuid.uuid4().hex}-0", generation="1")
+            self.put(format=FORMAT, revision=f"{uuid.uuid4().hex}-0")
         if self.get("format") != FORMAT:
             wrong = (
                 f"manifest format {self.get('format')} is not {FORMAT}, which this version reads"
@@ -176,10 +176,9 @@ class Manifest:
         """Every origin that has documents."""
         return {row[0] for row in self._read("SELECT DISTINCT origin FROM documents")}
 
-    def chunk_ids(self, source: str) -> dict[str, bool]:
-        """The chunks of a document that the store may hold: id to whether it is only staged."""
-        rows = self._read("SELECT id, staged FROM chunks WHERE source = ?", source)
-        return {row[0]: bool(row[1]) for row in rows}
+    def chunk_ids(self, source: str) -> set[str]:
+        """The chunks of a document that the store may hold, those that are only staged too."""
+        return {row[0] for row in self._read("SELECT id FROM chunks WHERE source = ?", source)}
 
     def count_chunks(self) -> int:
         """How many chunks the store should hold once nothing is staged."""
@@ -232,11 +231,12 @@ class Manifest:
                     (source,),
                 )
 
-    def forget_document(self, source: str) -> None:
-        """The document and its chunks are gone from the store."""
+    def forget(self, sources: Iterable[str]) -> None:
+        """These documents and their chunks are gone from the store."""
+        named = [(source,) for source in sources]
         with self.transaction() as db:
             for table in ("documents", "chunks", "staged"):
-                db.execute(f"DELETE FROM {table} WHERE source = ?", (source,))
+                db.executemany(f"DELETE FROM {table} WHERE source = ?", named)
 
 
 def _stage(db: sqlite3.Connection, document: StagedDocument) -> None:
