@@ -19,7 +19,7 @@ from rag_app.errors import TruncationWarning
 from rag_app.minilm import MiniLM
 
 
-class TestMiniLMUnit(EmbeddingsUnitTests):
+class _MiniLM:
     @property
     def embeddings_class(self) -> type[MiniLMEmbeddings]:
         return MiniLMEmbeddings
@@ -29,17 +29,15 @@ class TestMiniLMUnit(EmbeddingsUnitTests):
         return {"model": MiniLM()}
 
 
-class TestMiniLM(EmbeddingsIntegrationTests):
-    @property
-    def embeddings_class(self) -> type[MiniLMEmbeddings]:
-        return MiniLMEmbeddings
-
-    @property
-    def embedding_model_params(self) -> dict[str, Any]:
-        return {"model": MiniLM()}
+class TestMiniLMUnit(_MiniLM, EmbeddingsUnitTests):
+    pass
 
 
-class TestHashingUnit(EmbeddingsUnitTests):
+class TestMiniLM(_MiniLM, EmbeddingsIntegrationTests):
+    pass
+
+
+class _Hashing:
     @property
     def embeddings_class(self) -> type[HashingEmbeddings]:
         return HashingEmbeddings
@@ -49,14 +47,12 @@ class TestHashingUnit(EmbeddingsUnitTests):
         return {"dimension": 64}
 
 
-class TestHashing(EmbeddingsIntegrationTests):
-    @property
-    def embeddings_class(self) -> type[HashingEmbeddings]:
-        return HashingEmbeddings
+class TestHashingUnit(_Hashing, EmbeddingsUnitTests):
+    pass
 
-    @property
-    def embedding_model_params(self) -> dict[str, Any]:
-        return {"dimension": 64}
+
+class TestHashing(_Hashing, EmbeddingsIntegrationTests):
+    pass
 
 
 def build(name: str, **options: Any) -> Any:

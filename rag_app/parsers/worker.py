@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rag_app.parsers.frames import read_frame, write_frame
-from rag_app.parsers.parsed import Broken, Parsed, ParseError
+from rag_app.parsers.parsed import Broken, Parse, Parsed, ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,11 +102,11 @@ def _answer(out: IO[bytes], request: dict[str, Any], body: bytes | None) -> bool
 
 
 def _parse(request: Mapping[str, Any], body: bytes | None) -> Iterator[Parsed | Broken]:
-    module = importlib.import_module(f"rag_app.parsers.{request['module']}")
+    parse: Parse = importlib.import_module(f"rag_app.parsers.{request['module']}").parse
     data = _read(request["path"], request["sha256"]) if body is None else body
     if not data:
         raise ParseError("is empty")
-    yield from module.parse(data, request["options"])
+    yield from parse(data, request["options"])
 
 
 def _read(path: str, sha256: str) -> bytes:
