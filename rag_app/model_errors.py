@@ -1,13 +1,16 @@
-"""What went wrong with a chat model, in words a user can act on; whichever vendor's package it is.
+"""What went wrong with a model, in words a user can act on; whichever vendor's package it is.
 
-Vendors' errors are told apart by what they share: an HTTP `status_code`, and the names of the
-connection and timeout errors. No vendor's package is imported.
+Vendors' errors are told apart by what they share: an HTTP status, and the names of the connection
+and timeout errors. No vendor's package is imported.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
@@ -16,13 +19,40 @@ from rag_app.errors import ModelError, RagAppError
 from rag_app.urls import show_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from langchain_core.language_models import BaseChatModel
 
 _KEY = re.compile(r"\b(?:sk|pk|gsk|xai|lsv2|hf|AIza|Bearer)[-_ ]?[\w*.-]{8,}", re.IGNORECASE)
-_TIMEOUTS: Final = {"APITimeoutError", "TimeoutError", "ReadTimeout", "ConnectTimeout"}
-_CONNECTIONS: Final = {"APIConnectionError", "ConnectError", "ConnectionError"}
+_TIMEOUTS: Final = {"APITimeoutError", "TimeoutError", "TimeoutException"}
+_CONNECTIONS: Final = {"APIConnectionError", "TransportError", "ConnectError", "ConnectionError"}
+_PASSING: Final = frozenset([408, 409, 425, 429, 500, 502, 503, 504, 529])
+"""Statuses after which the same request may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Who is asked, as messages name it.
+
+    Attributes:
+        part: the config's section: "chat_model", "embeddings", "reranker".
+        address: where requests go, or who answers, fit to be shown.
+        model: the model's name there.
+        variable: the environment variable a key is usually in.
+        secrets: what no message may hold.
+    """
+
+    part: str
+    address: str
+    model: str
+    variable: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def clean(self, words: str) -> str:
+        """`words` without secrets and without a full stop."""
+        for value in self.secrets:
+            words = words.replace(value, "…")
+        return _KEY.sub("…", words).rstrip(". ")
 
 
 @contextmanager
@@ -33,87 +63,140 @@ def chat_model_errors(model: BaseChatModel) -> Iterator[None]:
     except RagAppError:
         raise
     except Exception as error:
-        raise explain(error, model) from error
+        raise explain(error, describe_chat_model(model)) from error
 
 
-def explain(error: Exception, model: BaseChatModel) -> ModelError:
+def describe_chat_model(model: BaseChatModel) -> Endpoint:
+    """The endpoint of any vendor's chat model, from what its attributes tell."""
+    values = (v.get_secret_value() for v in vars(model).values() if isinstance(v, SecretStr))
+    name = getattr(model, "model_name", None) or getattr(model, "model", None) or "unnamed"
+    secrets = tuple(value for value in values if value)
+    return Endpoint("chat_model", _address(model), str(name), "OPENAI_API_KEY", secrets)
+
+
+def explain(error: Exception, endpoint: Endpoint) -> ModelError:
     """The `ModelError` for an error of the vendor's package; holds neither keys nor a traceback."""
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return _explain_status(status, error, model)
-    names = {kind.__name__ for kind in type(error).__mro__}
-    address = _address(model)
+    part, address = endpoint.part, endpoint.address
+    status = read_status(error)
+    if status is not None:
+        return _explain_status(status, error, endpoint)
+    names = _names(error)
     if names & _TIMEOUTS:
         wrong = f"{address} did not answer in time"
-        return ModelError(
-            "chat_model.timeout", wrong, "Raise it, or see whether the server is busy."
-        )
+        remedy = "Raise it, or see whether the server is busy."
+        return ModelError(f"{part}.timeout", wrong, remedy)
     if names & _CONNECTIONS:
         remedy = "See whether the server runs and the address is right, then try again."
-        return ModelError("chat_model.base_url", f"{address} cannot be reached", remedy)
-    wrong = f"{type(error).__name__}: {_without_secrets(str(error), model)}"
-    return ModelError("chat_model", wrong, "See the model's own documentation for this error.")
+        return ModelError(f"{part}.base_url", f"{address} cannot be reached", remedy)
+    wrong = f"{type(error).__name__}: {endpoint.clean(str(error))}"
+    return ModelError(part, wrong, "See the model's own documentation for this error.")
 
 
-def _explain_status(status: int, error: Exception, model: BaseChatModel) -> ModelError:
-    address, name = _address(model), _name(model)
-    said = _without_secrets(_message(error), model)
-    match status:
-        case 401 | 403:
-            wrong = f"{address} refused the key ({status})"
-            remedy = "Set the right key in the variable that api_key names (OPENAI_API_KEY)."
-            return ModelError("chat_model.api_key", wrong, remedy)
-        case 404:
-            wrong = f"{address} has no model {name!r} (404)"
-            remedy = "Choose a model the server offers, and see whether base_url ends rightly."
-            return ModelError("chat_model.model", wrong, remedy)
-        case 429:
-            wrong = f"{address} takes no more requests now (429): {said}"
-            return ModelError("chat_model", wrong, _wait(error))
-        case 408 | 504:
-            wrong = f"{address} did not answer in time ({status})"
-            return ModelError("chat_model.timeout", wrong, "Try again later, or raise it.")
-    if status >= 500:
-        wrong = f"{address} failed ({status}): {said}"
-        return ModelError("chat_model", wrong, "Try again later, or raise chat_model.max_retries.")
-    wrong = f"{address} refused the request for {name!r} ({status}): {said}"
-    return ModelError("chat_model", wrong, "Change the option the server names.")
+def read_status(error: Exception) -> int | None:
+    """The HTTP status of a vendor's error; None when it has none."""
+    response = getattr(error, "response", None)
+    for holder, name in ((error, "status_code"), (error, "code"), (response, "status_code")):
+        status = getattr(holder, name, None)
+        if isinstance(status, int) and 400 <= status <= 599:
+            return status
+    return None
 
 
-def _wait(error: Exception) -> str:
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    seconds = headers.get("retry-after")
-    when = f"in {seconds} s" if seconds and seconds.isdigit() else "later"
-    return f"Try again {when}, see the account's limits, or raise chat_model.max_retries."
+def can_pass(error: Exception) -> bool:
+    """Whether the same request may succeed later: busy, failing or unreachable servers.
+
+    A used-up quota is a 429 too, but waiting does not fill it.
+    """
+    status = read_status(error)
+    if status is not None:
+        return status in _PASSING and "insufficient_quota" not in read_message(error)
+    return bool(_names(error) & (_TIMEOUTS | _CONNECTIONS))
 
 
-def _message(error: Exception) -> str:
+def read_wait(error: Exception) -> float | None:
+    """Seconds the server asks to wait, by its `Retry-After` (RFC 9110); None when it does not."""
+    headers = _headers(error)
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    given = headers.get("retry-after")
+    if given is None:
+        return None
+    if (seconds := _number(given)) is not None:
+        return seconds
+    try:
+        when = parsedate_to_datetime(given)
+    except ValueError:
+        return None
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+def read_message(error: Exception) -> str:
+    """The server's own words, shortened."""
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         inner = body.get("error", body)
         said = inner.get("message") if isinstance(inner, dict) else inner
+        code = inner.get("code") if isinstance(inner, dict) else None
         if said:
-            return str(said)[:300]
+            return f"{said}"[:300] + (f" ({code})" if isinstance(code, str) else "")
     return str(error)[:300]
 
 
-def _without_secrets(words: str, model: BaseChatModel) -> str:
-    for value in _secrets(model):
-        words = words.replace(value, "…")
-    return _KEY.sub("…", words).rstrip(". ")
+def _explain_status(status: int, error: Exception, endpoint: Endpoint) -> ModelError:
+    part, address = endpoint.part, endpoint.address
+    said = endpoint.clean(read_message(error))
+    match status:
+        case 401 | 403:
+            wrong = f"{address} refused the key ({status})"
+            variable = f" ({endpoint.variable})" if endpoint.variable else ""
+            remedy = f"Set the right key in the variable that api_key names{variable}."
+            return ModelError(f"{part}.api_key", wrong, remedy)
+        case 404:
+            wrong = f"{address} has no model {endpoint.model!r} (404)"
+            remedy = "Choose a model the server offers, and see whether base_url ends rightly."
+            return ModelError(f"{part}.model", wrong, remedy)
+        case 429:
+            wrong = f"{address} takes no more requests now (429): {said}"
+            return ModelError(part, wrong, _advise_wait(error, part))
+        case 408 | 504:
+            wrong = f"{address} did not answer in time ({status})"
+            return ModelError(f"{part}.timeout", wrong, "Try again later, or raise it.")
+    if status >= 500:
+        wrong = f"{address} failed ({status}): {said}"
+        return ModelError(part, wrong, f"Try again later, or raise {part}.max_retries.")
+    wrong = f"{address} refused the request for {endpoint.model!r} ({status}): {said}"
+    return ModelError(part, wrong, "Change the option the server names.")
 
 
-def _secrets(model: BaseChatModel) -> list[str]:
-    values = (v.get_secret_value() for v in vars(model).values() if isinstance(v, SecretStr))
-    return [value for value in values if value]
+def _advise_wait(error: Exception, part: str) -> str:
+    seconds = read_wait(error)
+    when = "later" if seconds is None else f"in {seconds:g} s"
+    return f"Try again {when}, see the account's limits, or raise {part}.max_retries."
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    """The response's headers by lower-case name."""
+    for holder in (error, getattr(error, "response", None)):
+        if headers := getattr(holder, "headers", None):
+            return {str(name).lower(): str(value) for name, value in headers.items()}
+    return {}
+
+
+def _number(given: str | None) -> float | None:
+    return float(given) if given and re.fullmatch(r"\d+(\.\d+)?", given.strip()) else None
+
+
+def _names(error: Exception) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def _address(model: Any) -> str:
     for attribute in ("openai_api_base", "base_url", "endpoint"):
         if value := getattr(model, attribute, None):
-            return repr(_KEY.sub("…", show_url(str(value))))
+            return show_address(str(value))
     return f"the service of {model._llm_type}"
 
 
-def _name(model: Any) -> str:
-    return str(getattr(model, "model_name", None) or getattr(model, "model", None) or "unnamed")
+def show_address(url: str) -> str:
+    """A server's address as messages show it, quoted and without what may be secret."""
+    return repr(_KEY.sub("…", show_url(url)))
