@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := test
-.PHONY: help demo test lint types docs docs-check bench format clean
+.PHONY: help demo test contracts lint types docs docs-check bench format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ demo: .venv/.core ## Ask the guide a question: no key, no server, no download af
 
 test: lint types docs-check ## Lint, types, generated parts, then every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+contracts: .venv/.dev ## Every store against 5,000 generated filters
+	RAG_APP_FILTERS=5000 $(BIN)/python -m pytest tests/contracts -n 2
 
 lint: .venv/.dev ## ruff: rules and format
 	$(BIN)/ruff check .

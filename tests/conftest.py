@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,17 @@ def data() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """A line for each figure that a test recorded with `record_property`."""
+    lines = [
+        f"{report.nodeid.rpartition('[')[2].rstrip(']'):20} {name} {value}"
+        for reports in (terminalreporter.stats.get(end, []) for end in ("passed", "failed"))
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+    ]
+    if lines:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(sorted(lines)))
