@@ -11,6 +11,7 @@
         │   └── IdentityError     its vectors come from another embedding model
         ├── StoreError            a vector store refused or cannot be reached
         └── ModelError            an embedding, reranking or chat model refused or cannot be reached
+            └── IncompleteError   of several texts some could be embedded and others not
 
     TruncationWarning             a Python warning: texts were longer than the model's window
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class RagAppError(Exception):
@@ -126,6 +127,29 @@ class ModelError(FailureError):
     """An embedding, reranking or chat model refused the work or cannot be reached."""
 
     code = "model"
+
+
+class IncompleteError(ModelError):
+    """Of several texts some were embedded, and others not; what was paid for is not lost.
+
+    Attributes:
+        vectors: the vectors there are, by the text's place.
+        refused: why the model will never take a text, by its place.
+        stopped: whether the service failed, so that texts in neither may be tried again.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        wrong: str,
+        remedy: str,
+        *,
+        vectors: Mapping[int, Sequence[float]],
+        refused: Mapping[int, str],
+        stopped: bool,
+    ) -> None:
+        super().__init__(where, wrong, remedy)
+        self.vectors, self.refused, self.stopped = vectors, refused, stopped
 
 
 class TruncationWarning(UserWarning):

@@ -11,25 +11,17 @@ effect (`LANGSMITH_GATEWAY`, `OPENAI_PROXY`), and what the environment holds for
 
 from __future__ import annotations
 
-import os
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationInfo, model_validator
 
-from rag_app.errors import ModelError
 from rag_app.options import OPERATIONAL, Field, Options, Secret
+from rag_app.vendors import OPENAI
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-_KEY_VARIABLE: Final = "OPENAI_API_KEY"
-_ADDRESS_VARIABLES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
-_ADDRESS: Final = "https://api.openai.com/v1"
-_OPENAI: Final = re.compile(
-    r"https://(?:[\w-]+\.)?api\.openai\.com(?::443)?(?:/|\Z)", re.IGNORECASE
-)
-_NO_KEY: Final = Secret("none")
+_WITHOUT_KEY: Final = ", or set base_url for a local server. Without a key, try chain: extractive."
 
 
 class Config(Options):
@@ -76,10 +68,7 @@ class Config(Options):
     @classmethod
     def _take_key_of_environment(cls, given: Any, info: ValidationInfo) -> Any:
         """So that the variable may stand in a `.env` file, which only the config's reader knows."""
-        key = (info.context or {}).get("environment", {}).get(_KEY_VARIABLE)
-        if not key or not isinstance(given, dict) or given.get("api_key"):
-            return given
-        return {**given, "api_key": key} if _is_openai(given.get("base_url")) else given
+        return OPENAI.take_key(given, info)
 
 
 def build(config: Config) -> BaseChatModel:
@@ -91,7 +80,8 @@ def build(config: Config) -> BaseChatModel:
     """
     from langchain_openai import ChatOpenAI
 
-    address, key = _find_address(config), _find_key(config)
+    address = OPENAI.find_address("chat_model", config.base_url)
+    key = OPENAI.find_key("chat_model", config.api_key, config.base_url, _WITHOUT_KEY)
     set_options: dict[str, Any] = {
         "temperature": config.temperature,
         "max_completion_tokens": config.max_tokens,
@@ -108,40 +98,9 @@ def build(config: Config) -> BaseChatModel:
         disable_streaming=not config.streaming,
         **{name: value for name, value in set_options.items() if value is not None},
     )
-    if not _is_openai(address):
+    if not OPENAI.owns(address):
         for client in (made.root_client, made.root_async_client):
             # The client took these from the environment, where they are meant for OpenAI.
             client.organization = client.project = None
             client._custom_headers = {}
     return made
-
-
-def _find_address(config: Config) -> str:
-    if config.base_url is not None:
-        return config.base_url
-    for variable in _ADDRESS_VARIABLES:
-        if not _is_openai(os.environ.get(variable) or None):
-            wrong = f"environment variable {variable} names another server, the config names none"
-            remedy = (
-                f"Write base_url: ${{{variable}}} to use it, or base_url: {_ADDRESS} for OpenAI."
-            )
-            raise ModelError("chat_model.base_url", wrong, remedy)
-    return _ADDRESS
-
-
-def _find_key(config: Config) -> Secret:
-    if config.api_key:
-        return config.api_key
-    if not _is_openai(config.base_url):
-        return _NO_KEY
-    if key := os.environ.get(_KEY_VARIABLE):
-        return Secret(key)
-    raise ModelError(
-        "chat_model.api_key",
-        f"environment variable {_KEY_VARIABLE} is not set",
-        "Set it, or set base_url for a local server. Without a key, try chain: extractive.",
-    )
-
-
-def _is_openai(address: Any) -> bool:
-    return address is None or (isinstance(address, str) and _OPENAI.match(address) is not None)
