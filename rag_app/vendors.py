@@ -31,6 +31,7 @@ class Vendor:
         domain: the host that is the vendor's own, with all of its subdomains.
         key_variables: environment variables that hold a key for it; the first is the usual one.
         address_variables: those by which its client would be sent elsewhere.
+        usual: pattern of other ways to write `address`, where that is on this machine.
     """
 
     name: str
@@ -38,13 +39,13 @@ class Vendor:
     domain: str
     key_variables: tuple[str, ...]
     address_variables: tuple[str, ...] = ()
+    usual: str = r"(?!)"
 
     def owns(self, address: Any) -> bool:
-        """Whether `address` is the vendor's own; so is None, for none was given."""
+        """Whether `address` is the vendor's own; None stands for where requests go by default."""
         own = rf"https://(?:[\w-]+\.)*{re.escape(self.domain)}(?::443)?(?:/|\Z)"
-        return address is None or (
-            isinstance(address, str) and re.match(own, address, re.IGNORECASE) is not None
-        )
+        given = self.address if address is None else address
+        return isinstance(given, str) and re.match(own, given, re.IGNORECASE) is not None
 
     def take_key(self, given: Any, info: ValidationInfo) -> Any:
         """A config's raw options with the environment's key in `api_key`, if it is for them.
@@ -66,7 +67,7 @@ class Vendor:
         if base_url is not None:
             return base_url
         for variable in self.address_variables:
-            if not self.owns(os.environ.get(variable) or None):
+            if not self._is_usual(os.environ.get(variable) or None):
                 wrong = (
                     f"environment variable {variable} names another server, the config names none"
                 )
@@ -74,6 +75,12 @@ class Vendor:
                 remedy = f"{use}, or base_url: {self.address} for {self.name}."
                 raise ModelError(f"{part}.base_url", wrong, remedy)
         return self.address
+
+    def _is_usual(self, address: str | None) -> bool:
+        """Whether to be sent to `address` is to be sent where requests go anyway."""
+        return (
+            self.owns(address) or address is None or re.fullmatch(self.usual, address) is not None
+        )
 
     def find_key(
         self, part: str, api_key: Secret | None, base_url: str | None, hint: str
@@ -99,4 +106,37 @@ OPENAI: Final = Vendor(
     "api.openai.com",
     ("OPENAI_API_KEY",),
     ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+)
+
+ANTHROPIC: Final = Vendor(
+    "Anthropic",
+    "https://api.anthropic.com",
+    "api.anthropic.com",
+    ("ANTHROPIC_API_KEY",),
+    ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_URL"),
+)
+
+GOOGLE: Final = Vendor(
+    "Google",
+    "https://generativelanguage.googleapis.com/",
+    "generativelanguage.googleapis.com",
+    ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    ("GOOGLE_GEMINI_BASE_URL",),
+)
+
+COHERE: Final = Vendor(
+    "Cohere",
+    "https://api.cohere.com",
+    "api.cohere.com",
+    ("CO_API_KEY", "COHERE_API_KEY"),
+    ("CO_API_URL",),
+)
+
+OLLAMA: Final = Vendor(
+    "a server on this machine",
+    "http://localhost:11434",
+    "ollama.com",
+    ("OLLAMA_API_KEY",),
+    ("OLLAMA_HOST",),
+    r"(?:http://)?(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])?(?::11434)?/?",
 )
