@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag_app.filters import matches
+from rag_app.vector_stores._sqlite_rows import SqliteRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from rag_app.filters import Node
+    from rag_app.vector_stores._sqlite_rows import Change
 
     Vector = NDArray[np.float32]
 
@@ -47,6 +49,11 @@ class Matrix:
         self._vectors[slot] = np.frombuffer(vector, dtype="<f4")
         self._numbers[slot] = number
         self._metadata[slot] = metadata
+
+    def take(self, changes: Sequence[Change]) -> None:
+        """Put rows."""
+        for change in changes:
+            self.put(*change)
 
     def remove(self, id: str) -> None:
         """Remove a row; one that is not there is no error."""
@@ -106,6 +113,20 @@ class Matrix:
             room = 2 * len(self._numbers)
             self._vectors = _enlarge(self._vectors, room)
             self._numbers = _enlarge(self._numbers, room)
+
+
+class MemoryRows(SqliteRows[Matrix]):
+    """`Rows` on SQLite and a matrix: exact."""
+
+    place = "vector_store.memory"
+
+    def _make(self, collection: int, dimension: int) -> tuple[Matrix, int]:  # noqa: ARG002
+        return Matrix(dimension), 0
+
+    def _search(
+        self, searched: Matrix, vector: Vector, k: int, where: Node | None
+    ) -> list[tuple[int, float]]:
+        return searched.query(vector, k, where)
 
 
 def _enlarge(array: NDArray[Any], room: int) -> NDArray[Any]:

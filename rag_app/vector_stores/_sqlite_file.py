@@ -1,0 +1,81 @@
+"""The SQLite file of a store: its tables, its mark, and what to do when it cannot be used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rag_app.errors import StoreError
+from rag_app.sqlite_files import connect, is_read_only
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+APPLICATION_ID: Final = 0x52414756
+"""What marks an SQLite file as ours ("RAGV")."""
+
+FORMAT: Final = 1
+"""Version of the tables below, kept in the file's `user_version`."""
+
+_TABLES: Final = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS collections (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS rows (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, collection INTEGER NOT NULL, id TEXT NOT NULL,
+    vector BLOB NOT NULL, metadata TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (collection, id)
+);
+%s
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+
+
+def open_file(path: Path | None, wait_seconds: float, tables: str = "") -> sqlite3.Connection:
+    """A connection to the file, made when absent; `tables` is SQL of further tables.
+
+    Raises:
+        StoreError: it belongs to another program or another version of this one.
+        sqlite3.Error, OSError: it cannot be opened.
+    """
+    connection = connect(path, wait_seconds)
+    try:
+        _require_ours(connection, path)
+        if is_read_only(path):
+            return connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_TABLES % tables)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_ours(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Refuse another program's file before anything is written to it."""
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if tables and application != APPLICATION_ID:
+        wrong = f"{str(path)!r} is an SQLite file of another program"
+        raise StoreError("vector_store.path", wrong, "Choose another path.")
+    if tables and version != FORMAT:
+        wrong = f"{str(path)!r} has format {version}, this rag-app reads {FORMAT}"
+        raise StoreError("vector_store.path", wrong, "Use the rag-app that wrote it.")
+
+
+def remedy(error: Exception) -> str:
+    """What to do about an error of SQLite or of the file system."""
+    words = str(error)
+    if "locked" in words:
+        return "Another process is writing: wait for it, or raise vector_store.wait_seconds."
+    if "not a database" in words or "malformed" in words:
+        return (
+            "The file is damaged or no store: choose another path, or remove it and ingest again."
+        )
+    if "full" in words:
+        return "Make room on the disk."
+    return "Check that vector_store.path is a file in a folder that you may write to."
