@@ -11,21 +11,23 @@ effect (`LANGSMITH_GATEWAY`, `OPENAI_PROXY`), and what the environment holds for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import ValidationInfo, model_validator
-
-from rag_app.options import OPERATIONAL, Field, Options, Secret
-from rag_app.vendors import OPENAI
+from rag_app.chat_models._options import RemoteChatOptions, without_none
+from rag_app.options import OPERATIONAL, Field, Secret
+from rag_app.vendors import OPENAI, Vendor
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-_WITHOUT_KEY: Final = ", or set base_url for a local server. Without a key, try chain: extractive."
 
-
-class Config(Options):
+class Config(RemoteChatOptions):
     """Which model, where, and how it writes."""
+
+    VENDOR: ClassVar[Vendor] = OPENAI
+    WITHOUT_KEY: ClassVar[str] = (
+        ", or set base_url for a local server. Without a key, try chain: extractive."
+    )
 
     model: str = Field("gpt-5-mini", min_length=1, description="The model's name at the server.")
     base_url: str | None = Field(
@@ -44,31 +46,7 @@ class Config(Options):
     temperature: float | None = Field(
         None, ge=0, le=2, description="0 repeats itself, higher varies; the model's own if unset."
     )
-    max_tokens: int | None = Field(
-        None, ge=1, description="Longest reply in tokens, reasoning included."
-    )
     seed: int | None = Field(None, description="For replies as repeatable as the server offers.")
-    timeout: float = Field(
-        60, gt=0, description="Seconds to wait for the server.", json_schema_extra=OPERATIONAL
-    )
-    max_retries: int = Field(
-        2,
-        ge=0,
-        le=20,
-        description="How often a refused or failed request is sent again.",
-        json_schema_extra=OPERATIONAL,
-    )
-    streaming: bool = Field(
-        True,
-        description="False for a server that cannot stream; the answer then comes in one piece.",
-        json_schema_extra=OPERATIONAL,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_key_of_environment(cls, given: Any, info: ValidationInfo) -> Any:
-        """So that the variable may stand in a `.env` file, which only the config's reader knows."""
-        return OPENAI.take_key(given, info)
 
 
 def build(config: Config) -> BaseChatModel:
@@ -80,23 +58,21 @@ def build(config: Config) -> BaseChatModel:
     """
     from langchain_openai import ChatOpenAI
 
-    address = OPENAI.find_address("chat_model", config.base_url)
-    key = OPENAI.find_key("chat_model", config.api_key, config.base_url, _WITHOUT_KEY)
-    set_options: dict[str, Any] = {
-        "temperature": config.temperature,
-        "max_completion_tokens": config.max_tokens,
-        "seed": config.seed,
-    }
+    address = config.find_address()
     made = ChatOpenAI(
         model=config.model,
         base_url=address,
-        api_key=key,
+        api_key=config.find_key(),
         openai_proxy=None,
         timeout=config.timeout,
         max_retries=config.max_retries,
         stream_usage=True,
-        disable_streaming=not config.streaming,
-        **{name: value for name, value in set_options.items() if value is not None},
+        **config.for_langchain(),
+        **without_none(
+            temperature=config.temperature,
+            max_completion_tokens=config.max_tokens,
+            seed=config.seed,
+        ),
     )
     if not OPENAI.owns(address):
         for client in (made.root_client, made.root_async_client):

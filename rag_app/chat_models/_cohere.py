@@ -1,0 +1,62 @@
+"""The class behind `chat_models/cohere.py`; apart, so that reading a config stays cheap."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator  # noqa: TC003  (pydantic reads signatures)
+from typing import TYPE_CHECKING, Any
+
+import cohere
+from langchain_cohere import ChatCohere
+
+from rag_app._resending import AsyncResendingClient, ResendingClient
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+
+
+class CohereChatModel(ChatCohere):
+    """LangChain's class with the two options of the API that it leaves out."""
+
+    max_tokens: int | None = None
+    seed: int | None = None
+
+    def _complete(self, options: dict[str, Any]) -> dict[str, Any]:
+        own: dict[str, Any] = {"max_tokens": self.max_tokens, "seed": self.seed}
+        own = {name: value for name, value in own.items() if value is not None}
+        # The HTTP client sends again, for streams too; this one would do so on top.
+        return {"request_options": {"max_retries": 0}, **own, **options}
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **options: Any) -> ChatResult:
+        return super()._generate(messages, *args, **self._complete(options))
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], *args: Any, **options: Any
+    ) -> ChatResult:
+        return await super()._agenerate(messages, *args, **self._complete(options))
+
+    def _stream(
+        self, messages: list[BaseMessage], *args: Any, **options: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        yield from super()._stream(messages, *args, **self._complete(options))
+
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in super()._astream(messages, *args, **self._complete(options)):
+            yield chunk
+
+
+def connect(model: CohereChatModel, max_retries: int) -> None:
+    """Give the model clients that send again as the server asks."""
+    key = model.cohere_api_key.get_secret_value() if model.cohere_api_key else ""
+    options: dict[str, Any] = {
+        "api_key": key,
+        "base_url": model.base_url,
+        "client_name": "rag-app",
+        "timeout": model.timeout_seconds,
+    }
+    model.client = cohere.Client(httpx_client=ResendingClient(max_retries), **options)
+    model.async_client = cohere.AsyncClient(
+        httpx_client=AsyncResendingClient(max_retries), **options
+    )
