@@ -141,7 +141,7 @@ def _ask_a_token(app: RagApp) -> str:
 
     model: Any = app.chat_model
     with chat_model_errors(model):
-        reply = model.invoke("Answer with the word: ready", max_tokens=16)
+        reply = model.invoke("Answer with the word: ready")
     return f"answered in {len(reply.text)} characters"
 
 
