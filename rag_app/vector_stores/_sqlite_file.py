@@ -78,4 +78,4 @@ def remedy(error: Exception) -> str:
         )
     if "full" in words:
         return "Make room on the disk."
-    return "Check that vector_store.path is a file in a folder that you may write to."
+    return "Check vector_store.path, and that you may write to its folder."

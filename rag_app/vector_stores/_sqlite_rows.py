@@ -202,7 +202,11 @@ class SqliteRows(ABC, Generic[S]):
             if collection is not None and dimension is not None:
                 self._searched, self._seen = self._make(collection, dimension)
         if self._searched is not None:
-            self._read_changes(self._searched)
+            try:
+                self._read_changes(self._searched)
+            except BaseException:
+                self._searched = None  # half of the changes may be in it
+                raise
         self._version, self._stale = version, False
         return self._searched
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -24,8 +25,16 @@ if TYPE_CHECKING:
 PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, Any]]]] = {
     "memory": lambda _, folder: ("memory", {"path": None}),
     "memory-file": lambda _, folder: ("memory", {"path": str(folder / "vectors.sqlite")}),
+    "faiss": lambda _, folder: ("faiss", {"path": str(folder / "faiss")}),
+    "faiss-ram": lambda _, folder: ("faiss", {"path": None}),
+    "faiss-hnsw": lambda _, folder: ("faiss", {"path": str(folder / "faiss"), "index": "hnsw"}),
+    "faiss-ivf": lambda _, folder: (
+        "faiss",
+        {"path": str(folder / "faiss"), "index": "ivf", "nlist": 8},
+    ),
     "chroma-folder": lambda _, folder: ("chroma", {"path": str(folder / "chroma")}),
     "chroma-server": lambda request, _: ("chroma", {"url": request.getfixturevalue("chroma_url")}),
+    "weaviate": lambda request, _: ("weaviate", request.getfixturevalue("weaviate_options")),
 }
 """What each store needs: its kind and options, given pytest's request and an empty folder."""
 
@@ -99,6 +108,22 @@ def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(20)
+
+
+@pytest.fixture(scope="session")
+def weaviate_options() -> Iterator[dict[str, Any]]:
+    """Weaviate's protocol on loopback ports; the server of RAG_APP_TEST_WEAVIATE_URL, if given."""
+    if url := os.environ.get("RAG_APP_TEST_WEAVIATE_URL"):
+        others = {
+            "grpc_url": os.environ.get("RAG_APP_TEST_WEAVIATE_GRPC_URL"),
+            "api_key": os.environ.get("RAG_APP_TEST_WEAVIATE_API_KEY"),
+        }
+        yield {"url": url, **{name: value for name, value in others.items() if value}}
+        return
+    from tests.weaviate_server import WeaviateServer  # its packages take a while to import
+
+    with WeaviateServer() as server:
+        yield server.options
 
 
 def _open_place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
