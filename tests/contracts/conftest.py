@@ -16,6 +16,7 @@ import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from rag_app import registry
+from tests.qdrant_server import open_qdrant_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
     "chroma-folder": lambda _, folder: ("chroma", {"path": str(folder / "chroma")}),
     "chroma-server": lambda request, _: ("chroma", {"url": request.getfixturevalue("chroma_url")}),
     "weaviate": lambda request, _: ("weaviate", request.getfixturevalue("weaviate_options")),
+    "qdrant-memory": lambda _, folder: ("qdrant", {"path": None}),
+    "qdrant-folder": lambda _, folder: ("qdrant", {"path": str(folder / "qdrant")}),
+    "qdrant-server": lambda request, _: ("qdrant", request.getfixturevalue("qdrant_server")),
 }
 """What each store needs: its kind and options, given pytest's request and an empty folder."""
 
@@ -124,6 +128,13 @@ def weaviate_options() -> Iterator[dict[str, Any]]:
 
     with WeaviateServer() as server:
         yield server.options
+
+
+@pytest.fixture(scope="session")
+def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Options for the Qdrant server of the environment, or for the one of `tests/`."""
+    with open_qdrant_server(tmp_path_factory.mktemp("qdrant-server")) as options:
+        yield options
 
 
 def _open_place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:

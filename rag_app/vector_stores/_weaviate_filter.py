@@ -1,0 +1,236 @@
+"""Filters and metadata in Weaviate's terms: tokens that stand for values, and numbers.
+
+Weaviate's property names are restricted and its types fixed, so metadata is kept whole as JSON, and
+found by two kinds of properties that every collection of ours has:
+
+- `tokens`, a list of digests matched whole: one for the type and one for the value of every field,
+  one for every element of a list. Digests, because Weaviate trims and cuts up text.
+- `numbers_0` … `numbers_7`, lists of numbers: those of all fields that share a place.
+
+A rendered filter passes at least the rows that match. It may pass more (order of strings, parts of
+strings, fields that share a place), so the metadata of what is found has to be looked at.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from rag_app.filters import MISSING, And, Compare, Contains, Exists, In, Not, Or, look_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rag_app.filters import Node
+    from rag_app.types import Metadata
+
+PLACES: Final = 8
+"""Number properties of a collection."""
+
+MAX_TOKENS: Final = 1000
+"""Tokens that a row may have; one with more has `OVERFLOW` alone, which every filter lets pass."""
+
+MAX_VALUES: Final = 10_000
+"""Values in one question to Weaviate; larger filters are not rendered."""
+
+MAX_CONDITIONS: Final = 100
+MAX_DEPTH: Final = 30
+"""gRPC messages may be nested about 100 levels deep."""
+
+OVERFLOW: Final = "*"
+
+TYPES: Final = "bflnos"
+"""Boolean, float or int, list, null, object, string: the kinds of value a field can have."""
+
+Where: TypeAlias = Any
+"""A filter of Weaviate's client, or True for every row and False for none."""
+
+
+def encode(metadata: Metadata) -> dict[str, list[Any]]:
+    """The properties that make a row with `metadata` findable."""
+    tokens: list[str] = []
+    found: dict[str, list[Any]] = {"tokens": tokens}
+    for path in _list_paths(metadata):
+        value = look_up(metadata, path)
+        if value is MISSING:
+            continue
+        kind = _kind(value)
+        tokens += _type_token(path, kind), _value_token(path, value)
+        if kind == "f":
+            found.setdefault(_place(path), []).append(_to_float(value))
+        elif kind == "l":
+            tokens += (_element_token(path, each) for each in value)
+    if len(tokens) > MAX_TOKENS:
+        found["tokens"] = [OVERFLOW]
+    return {name: values for name, values in found.items() if values}
+
+
+def render(node: Node, can_negate: bool) -> Where:
+    """What passes at least the rows that match; `can_negate`: the server knows ContainsNone."""
+    conditions, values, depth = _measure(node)
+    if conditions > MAX_CONDITIONS or values > MAX_VALUES or depth > MAX_DEPTH:
+        return True
+    return _Renderer(can_negate).render(node, negated=False)
+
+
+class _Renderer:
+    """One pass over one filter; negations are carried down to the conditions."""
+
+    def __init__(self, can_negate: bool) -> None:
+        from weaviate.classes.query import Filter
+
+        self._filter = Filter
+        self._can_negate = can_negate
+
+    def render(self, node: Node, *, negated: bool) -> Where:
+        match node:
+            case Not(inner):
+                return self.render(inner, negated=not negated)
+            case And(nodes) | Or(nodes):
+                parts = [self.render(each, negated=negated) for each in nodes]
+                together = isinstance(node, And) is not negated
+                return self._require_all(parts) if together else self._require_one(parts)
+            case In():
+                return self._render_values(node, negated)
+            case Contains(field, part):
+                tokens = [_element_token(field, part)]
+                if negated:
+                    return self._none(tokens)
+                return self._any(tokens + [_type_token(field, "s")] * isinstance(part, str))
+            case Exists(field):
+                tokens = [_type_token(field, kind) for kind in TYPES]
+                return self._none(tokens) if negated else self._any(tokens)
+            case Compare():
+                return True if negated else self._render_order(node)
+
+    def _render_values(self, node: In, negated: bool) -> Where:
+        tokens = [_value_token(node.field, value) for value in node.values]
+        if negated:
+            rest = self._none(tokens) if tokens else True
+            return self._require_all([rest, self._exists(node)]) if None in node.values else rest
+        if None in node.values:
+            missing = self.render(Exists(node.field), negated=True)
+            return self._require_one([self._any(tokens), missing])
+        return self._any(tokens) if tokens else False
+
+    def _exists(self, node: In) -> Where:
+        return self.render(Exists(node.field), negated=False)
+
+    def _render_order(self, node: Compare) -> Where:
+        """Bounds are rounded as the rows' numbers are, so both include what equals them."""
+        if isinstance(node.value, str):
+            return self._any([_type_token(node.field, "s")])
+        numbers = self._filter.by_property(_place(node.field))
+        bound = _to_float(node.value)
+        above = node.operator in ("$gt", "$gte")
+        ordered = numbers.greater_or_equal(bound) if above else numbers.less_or_equal(bound)
+        return self._require_all([self._any([_type_token(node.field, "f")]), ordered])
+
+    def _any(self, tokens: list[str]) -> Where:
+        return self._filter.by_property("tokens").contains_any([*tokens, OVERFLOW])
+
+    def _none(self, tokens: list[str]) -> Where:
+        """Rows with too many tokens have none of these, and pass."""
+        if not self._can_negate:
+            return True
+        return self._filter.by_property("tokens").contains_none(tokens)
+
+    def _require_all(self, parts: list[Where]) -> Where:
+        if any(part is False for part in parts):
+            return False
+        wanted = [part for part in parts if part is not True]
+        return self._filter.all_of(wanted) if wanted else True
+
+    def _require_one(self, parts: list[Where]) -> Where:
+        if any(part is True for part in parts):
+            return True
+        wanted = [part for part in parts if part is not False]
+        return self._filter.any_of(wanted) if wanted else False
+
+
+def _measure(node: Node) -> tuple[int, int, int]:
+    """How many conditions and values it has, and how many levels."""
+    match node:
+        case Not(inner):
+            return _measure(inner)
+        case And(nodes) | Or(nodes):
+            sizes = [(1, 0, 0), *map(_measure, nodes)]
+            conditions, values, depths = zip(*sizes, strict=True)
+            return sum(conditions), sum(values), max(depths) + 1
+        case In(_, values):
+            return 1, len(values), 1
+    return 1, 1, 1
+
+
+def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """The name of every field, nested ones with dots."""
+    for key, value in metadata.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{rest}" for rest in _list_paths(value))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return "s"
+    if isinstance(value, bool):
+        return "b"
+    if isinstance(value, (int, float)):
+        return "f"
+    if value is None:
+        return "n"
+    return "l" if isinstance(value, list) else "o"
+
+
+@lru_cache(4096)
+def _type_token(path: str, kind: str) -> str:
+    return _digest(f"t{kind}{path}")
+
+
+@lru_cache(4096)
+def _place(path: str) -> str:
+    return f"numbers_{hashlib.sha256(path.encode()).digest()[0] % PLACES}"
+
+
+def _value_token(path: str, value: Any) -> str:
+    return _digest(f"v{len(path)}.{path}{_canonical(value)}")
+
+
+def _element_token(path: str, value: Any) -> str:
+    return _digest(f"e{len(path)}.{path}{_canonical(value)}")
+
+
+def _digest(words: str) -> str:
+    """96 bits as 16 characters."""
+    digest = hashlib.blake2b(words.encode(), digest_size=12).digest()
+    return base64.b64encode(digest, b"-_").decode()
+
+
+def _canonical(value: Any) -> str:
+    """The same text for values that a filter takes for the same, and for no others."""
+    if isinstance(value, str):
+        return f"s{value}"
+    return json.dumps(_normalise(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _normalise(value: Any) -> Any:
+    if isinstance(value, bool):
+        return ["b", value]
+    if isinstance(value, (int, float)):
+        return ["n", hex(int(value)) if value == int(value) else float(value).hex()]
+    if isinstance(value, list):
+        return ["l", *map(_normalise, value)]
+    if isinstance(value, dict):
+        return ["o", *([key, _normalise(item)] for key, item in sorted(value.items()))]
+    return value
+
+
+def _to_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return sys.float_info.max if number > 0 else -sys.float_info.max

@@ -1,0 +1,313 @@
+"""`Rows` on a Weaviate collection."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from rag_app.errors import RagAppError, StoreError
+from rag_app.filters import matches
+from rag_app.urls import show_url
+from rag_app.vector_stores._weaviate_client import (
+    Connection,
+    UnreachableError,
+    connect,
+    grpc_url,
+)
+from rag_app.vector_stores._weaviate_collection import (
+    PLACE,
+    Made,
+    encode_id,
+    encode_name,
+    find,
+    make,
+    measure,
+    to_object,
+    to_row,
+)
+from rag_app.vector_stores._weaviate_filter import render
+from rag_app.vector_stores._weaviate_search import (
+    MOST,
+    PAGE,
+    cut,
+    list_metadata,
+    rank,
+    read,
+    search,
+    search_within,
+    walk,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rag_app.filters import Node
+    from rag_app.rows import Row
+    from rag_app.vector_stores.weaviate import Config
+
+BATCH_BYTES: Final = 10_000_000
+"""Bytes that are written at a time."""
+
+FRESH_SECONDS: Final = 10.0
+"""How long a collection is taken for what it was. After an error it is looked at anew."""
+
+ATTEMPTS: Final = 3
+"""How often rows are written that Weaviate could not take for a passing reason."""
+
+PASSING: Final = ("timeout", "timed out", "deadline", "unavailable", "try again", "overload")
+"""Words of the errors of single rows that may pass."""
+
+
+class WeaviateRows:
+    """`Rows` on a Weaviate collection, which is made at the first upsert."""
+
+    place = PLACE
+    persistent = True
+
+    def __init__(self, config: Config, collection: str) -> None:
+        self._config = config
+        self._name = collection
+        self._lock = threading.RLock()
+        self._connection: Connection | None = None
+        self._made: tuple[Made, float] | None = None
+        self._closed = False
+
+    @property
+    def dimension(self) -> int | None:
+        """See `Rows`."""
+        with self._explain():
+            made = self._find()
+            return None if made is None else made.dimension
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        """See `Rows`. In batches; of each, the rows that Weaviate refuses are an error."""
+        with self._explain():
+            batches = self._cut(rows)
+            handle = self._require(len(rows[0].vector)).handle
+            for batch in batches:
+                self._write(handle, batch)
+
+    def query(
+        self, vector: NDArray[np.float32], k: int, where: Node | None
+    ) -> list[tuple[Row, float]]:
+        """See `Rows`. Approximate: may miss a neighbour. The cosines are computed here, exactly."""
+        with self._explain():
+            rows = self._reading(lambda handle: self._search(handle, vector, k, where), [])
+            return rank(rows, vector)[:k]
+
+    def fetch(self, ids: Sequence[str]) -> list[Row]:
+        """See `Rows`."""
+        with self._explain():
+            rows: list[Row] = self._reading(
+                lambda handle: [row for page in cut(ids) for row in read(handle, page)], []
+            )
+            return rows
+
+    def scan(self) -> Iterator[Row]:
+        """See `Rows`. In the order of Weaviate's ids."""
+        with self._explain():
+            made = self._find(anew=True)
+        if made is None:
+            return
+        pages = walk(made.handle)
+        while True:
+            with self._explain():
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from map(to_row, page)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """See `Rows`."""
+        from weaviate.classes.query import Filter
+
+        with self._explain():
+            made = self._find(anew=True)
+            for page in cut(ids) if made is not None else ():
+                assert made is not None
+                where = Filter.by_id().contains_any(list(map(encode_id, page)))
+                done = made.handle.data.delete_many(where=where)
+                if done.failed:
+                    wrong = f"Weaviate at {self._where} deleted {done.successful} of {done.matches}"
+                    raise StoreError(self.place, wrong, "Try again; see Weaviate's log for why.")
+
+    def count(self) -> int:
+        """See `Rows`."""
+        with self._explain():
+            count = self._reading(
+                lambda handle: handle.aggregate.over_all(total_count=True).total_count, 0
+            )
+            return int(count)
+
+    def drop(self) -> None:
+        """See `Rows`."""
+        with self._explain():
+            if self._find(anew=True) is not None:
+                self._open().client.collections.delete(encode_name(self._name))
+                self._made = None
+
+    def close(self) -> None:
+        """See `Rows`."""
+        with self._lock:
+            connection, self._connection, self._closed = self._connection, None, True
+            if connection is not None:
+                connection.client.close()
+
+    # Writing.
+
+    def _cut(self, rows: Sequence[Row]) -> list[list[Any]]:
+        """The objects of `rows` in batches that one message holds."""
+        largest = self._open().message_bytes
+        batches: list[list[Any]] = []
+        filled = BATCH_BYTES
+        for row in rows:
+            made = to_object(row)
+            size = measure(made)
+            if size > largest:
+                raise StoreError(
+                    self.place,
+                    f"{row.id!r} takes {size:,} bytes, Weaviate's messages hold {largest:,}",
+                    "Split the text, or raise GRPC_MAX_MESSAGE_SIZE on the server.",
+                )
+            if not batches or len(batches[-1]) == PAGE or filled + size > min(BATCH_BYTES, largest):
+                batches.append([])
+                filled = 0
+            batches[-1].append(made)
+            filled += size
+        return batches
+
+    def _write(self, handle: Any, objects: list[Any]) -> None:
+        """Write one batch; rows refused for a passing reason are tried again, and only those."""
+        from weaviate.exceptions import WeaviateInsertManyAllFailedError
+
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(0.5 * attempt)
+            try:
+                done = handle.data.insert_many(objects)
+                refused = {place: error.message for place, error in done.errors.items()}
+            except WeaviateInsertManyAllFailedError as error:
+                refused = dict.fromkeys(range(len(objects)), str(error))
+            if not refused:
+                return
+            if not all(_may_pass(words) for words in refused.values()):
+                break
+            objects = [objects[place] for place in refused]
+        place, words = next(iter(refused.items()))
+        first = objects[min(place, len(objects) - 1)].properties["chunk_id"]
+        raise StoreError(
+            self.place,
+            f"Weaviate at {self._where} refused {len(refused)} rows, the first is {first!r}: "
+            f"{words[:500]}",
+            "Mend what it says and write them again; rows that are there are replaced.",
+        )
+
+    # Reading.
+
+    def _search(
+        self, handle: Any, vector: NDArray[np.float32], k: int, node: Node | None
+    ) -> list[Row]:
+        """At least the `k` nearest rows that match, in any order."""
+        where = True if node is None else render(node, self._open().can_negate)
+        if where is False:
+            return []
+        if k > MOST:
+            rows = (to_row(each) for page in walk(handle) for each in page)
+            return [row for row in rows if matches(node, row.metadata)]
+        found = search(handle, vector, k, None if where is True else where)
+        matching = [row for row in found if matches(node, row.metadata)]
+        if len(matching) == len(found) or len(found) < k:
+            return matching
+        ids = [id for id, held in list_metadata(handle, where) if matches(node, held)]
+        return search_within(handle, vector, k, ids)
+
+    def _reading(self, use: Callable[[Any], Any], otherwise: Any) -> Any:
+        """What `use` makes of the collection; `otherwise` when there is none, or no more."""
+        from weaviate.exceptions import WeaviateQueryError
+
+        made = self._find()
+        if made is None:
+            return otherwise
+        try:
+            return use(made.handle)
+        except WeaviateQueryError:
+            if self._find(anew=True) is None:
+                return otherwise  # another process has dropped it
+            raise
+
+    # The collection and its server.
+
+    def _find(self, *, anew: bool = False) -> Made | None:
+        """The collection; None when it was not made yet."""
+        connection = self._open()
+        held = self._made
+        if held is not None and not anew and time.monotonic() - held[1] < FRESH_SECONDS:
+            return held[0]
+        made = find(connection.client, self._name, self._config)
+        self._made = None if made is None else (made, time.monotonic())
+        return made
+
+    def _require(self, dimension: int) -> Made:
+        """The collection, made for vectors of `dimension` when there is none.
+
+        It is looked for anew: a write to one that is gone would make Weaviate guess a schema.
+        """
+        if (made := self._find(anew=True)) is None:
+            make(self._open().client, self._name, dimension, self._config)
+            made = self._find(anew=True)
+        assert made is not None
+        return made
+
+    def _open(self) -> Connection:
+        with self._lock:
+            if self._closed:
+                raise StoreError(self.place, f"{self._where} is closed", "Open the store again.")
+            if self._connection is None:
+                self._connection = connect(self._config)
+            return self._connection
+
+    @property
+    def _where(self) -> str:
+        return repr(show_url(self._config.url))
+
+    @contextmanager
+    def _explain(self) -> Iterator[None]:
+        """Weaviate's errors in our words."""
+        try:
+            yield
+        except RagAppError:
+            raise
+        except UnreachableError as error:
+            where = show_url(grpc_url(self._config))
+            wrong = f"no gRPC answers at {where!r} (REST at {self._where}): {error}"
+            raise StoreError(self.place, wrong, "Check that Weaviate runs there.") from error
+        except Exception as error:
+            raise StoreError(
+                self.place,
+                f"Weaviate at {self._where} failed: {self._hide(str(error))}",
+                _remedy(str(error)),
+            ) from error
+
+    def _hide(self, words: str) -> str:
+        key = self._config.api_key
+        return words.replace(key.get_secret_value(), "…") if key else words
+
+
+def _may_pass(words: str) -> bool:
+    return any(word in words.lower() for word in PASSING)
+
+
+def _remedy(words: str) -> str:
+    lower = words.lower()
+    if "deadline" in lower or "timed out" in lower or "timeout" in lower:
+        return "Raise vector_store.timeout_seconds, or see what keeps the server busy."
+    if "maximum results" in lower:
+        return f"Set QUERY_MAXIMUM_RESULTS on the server to {MOST:,}, its default, or more."
+    if "unauthenticated" in lower or "401" in lower or "forbidden" in lower or "403" in lower:
+        return "Check that vector_store.api_key may read and write there."
+    return "Check that it runs and is Weaviate's; `rag-app check` tries it."
