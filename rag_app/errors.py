@@ -9,6 +9,7 @@
         ├── SourceError           a source cannot be listed or read
         ├── IndexStateError       the index is empty, unfinished, damaged or not this config's
         │   └── IdentityError     its vectors come from another embedding model
+        ├── BudgetError           to go on would cost more than was allowed: exit status 6
         ├── StoreError            a vector store refused or cannot be reached
         └── ModelError            an embedding, reranking or chat model refused or cannot be reached
             └── IncompleteError   of several texts some could be embedded and others not
@@ -115,6 +116,13 @@ class IdentityError(IndexStateError):
     """The vectors in the index come from another embedding model than the config names."""
 
     code = "identity"
+
+
+class BudgetError(FailureError):
+    """To go on would cost more than was allowed."""
+
+    code = "budget"
+    exit_status = 6
 
 
 class StoreError(FailureError):

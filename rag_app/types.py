@@ -136,7 +136,10 @@ class IngestReport:
 
     Attributes:
         embedded: texts sent to the embedding model.
-        truncated: of those, the ones longer than the model's window.
+        cached: texts whose vectors were in the embedding cache.
+        truncated: of both, the ones longer than the model's window.
+        tokens: what was sent, as the service counted it; None for a local model.
+        cost: US dollars of that, and `saved` what the cache saved; None without a price.
         quarantine: what could not be read, each with its reason.
     """
 
@@ -152,4 +155,43 @@ class IngestReport:
     embedded: int
     truncated: int
     seconds: float
+    quarantine: tuple[Unreadable, ...] = field(default=())
+    cached: int = 0
+    tokens: int | None = None
+    cost: float | None = None
+    saved: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What an ingest would do. `seen == new + unchanged + quarantined + excluded` always holds.
+
+    Attributes:
+        new: documents to be indexed, new ones and changed ones.
+        gone: documents in the index that no source has any more.
+        chunks: chunks of new documents; those of them that the index has already are `held`.
+        cached: texts whose vectors are in the embedding cache.
+        embed: texts that would be sent to the embedding model, and their `tokens`, estimated where
+            the model's tokenizer is not at hand.
+        cost: US dollars of that, 0 for a local model, and `saved` what the cache saves; None without
+            a known price.
+        price: US dollars per million tokens.
+        minutes: what the rate limits alone take; None without limits.
+    """
+
+    seen: int
+    new: int
+    unchanged: int
+    quarantined: int
+    excluded: int
+    gone: int
+    chunks: int
+    held: int
+    cached: int
+    embed: int
+    tokens: int
+    cost: float | None
+    saved: float | None
+    price: float | None
+    minutes: float | None
     quarantine: tuple[Unreadable, ...] = field(default=())

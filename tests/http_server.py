@@ -6,6 +6,7 @@ errors, and where its clients put the key. Adding an endpoint is adding a route.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,16 @@ class _Handler(BaseHTTPRequestHandler):
 def count_words(texts: Iterable[str]) -> int:
     """How these servers count tokens: a word is one."""
     return sum(len(text.split()) for text in texts)
+
+
+def embed_words(text: str, dimension: int) -> list[float]:
+    """How these servers embed: texts are near that share words. Of length 1."""
+    vector = np.zeros(dimension)
+    for word in re.findall(r"\w+", text.casefold()):
+        place = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+        vector[(place >> 1) % dimension] += 1 if place & 1 else -1
+    length = np.linalg.norm(vector)
+    return (vector / length if length else np.eye(1, dimension)[0]).tolist()  # type: ignore[no-any-return]
 
 
 def events(values: Iterable[Any], *, named: bool = False) -> Iterator[str]:

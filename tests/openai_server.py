@@ -1,16 +1,32 @@
-"""A real HTTP server that speaks OpenAI's chat completions, for the vendor's own client to talk to.
+"""A real HTTP server that speaks OpenAI's protocol, for the vendor's own client to talk to.
 
-Protocol: https://platform.openai.com/docs/api-reference/chat/create (JSON and server-sent events).
+https://platform.openai.com/docs/api-reference/chat/create (JSON and server-sent events) and
+https://platform.openai.com/docs/api-reference/embeddings/create, with its limits.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-from tests.http_server import Answer, HttpServer, Refusal, Request, Stream, count_words, events
+import numpy as np
+
+from tests.http_server import (
+    Answer,
+    HttpServer,
+    Refusal,
+    Request,
+    Stream,
+    count_words,
+    embed_words,
+    events,
+)
 
 __all__ = ["OpenAIServer", "Refusal", "Request"]
+
+DIMENSION, MAX_TEXTS, MAX_TOKENS = 1536, 2048, 8192
+"""The service's own limits; a word counts as a token here."""
 
 
 class OpenAIServer(HttpServer):
@@ -34,7 +50,32 @@ class OpenAIServer(HttpServer):
             return Stream("text/event-stream", events(_chunks(request, tokens)))
         return _completion(request, "".join(tokens))
 
-    routes: ClassVar = {"POST /v1/chat/completions": complete_chat}
+    def embed(self, request: Request) -> Answer:
+        texts = request.body["input"]
+        texts = [texts] if isinstance(texts, str) else texts
+        if not texts or len(texts) > MAX_TEXTS or not all(isinstance(t, str) and t for t in texts):
+            return Refusal(400, f"'$.input' is invalid: 1 to {MAX_TEXTS} strings, none empty.")
+        if any(count_words([text]) > MAX_TOKENS for text in texts):
+            return Refusal(400, f"This model's maximum context length is {MAX_TOKENS} tokens.")
+        length = request.body.get("dimensions", DIMENSION)
+        vectors = [embed_words(text, length) for text in texts]
+        if request.body.get("encoding_format") == "base64":
+            vectors = [b64encode(np.array(v, "<f4").tobytes()).decode() for v in vectors]
+        listed = [
+            {"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)
+        ]
+        read = count_words(texts)
+        return {
+            "object": "list",
+            "data": listed,
+            "model": request.body["model"],
+            "usage": {"prompt_tokens": read, "total_tokens": read},
+        }
+
+    routes: ClassVar = {
+        "POST /v1/chat/completions": complete_chat,
+        "POST /v1/embeddings": embed,
+    }
 
 
 def _completion(request: Request, text: str) -> dict[str, Any]:

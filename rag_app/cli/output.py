@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rag_app.types import Answer, Hit, IngestReport, SearchResult
+    from rag_app.types import Answer, Hit, IngestPlan, IngestReport, SearchResult
 
 
 def print_json(value: Any) -> None:
@@ -39,9 +39,39 @@ def ingest_json(report: IngestReport) -> dict[str, Any]:
             "total": report.chunks_total,
         },
         "embedded": report.embedded,
+        "cached": report.cached,
         "truncated": report.truncated,
+        "tokens": report.tokens,
+        "cost": _round_dollars(report.cost),
+        "saved": _round_dollars(report.saved),
         "seconds": round(report.seconds, 3),
         "quarantine": [asdict(each) for each in report.quarantine],
+    }
+
+
+def plan_json(plan: IngestPlan) -> dict[str, Any]:
+    """`ingest --plan --json`; `seen == new + unchanged + quarantined + excluded`."""
+    return {
+        "documents": {
+            "seen": plan.seen,
+            "new": plan.new,
+            "unchanged": plan.unchanged,
+            "gone": plan.gone,
+            "quarantined": plan.quarantined,
+            "excluded": plan.excluded,
+        },
+        "chunks": {
+            "planned": plan.chunks,
+            "held": plan.held,
+            "cached": plan.cached,
+            "embed": plan.embed,
+        },
+        "tokens": plan.tokens,
+        "cost": _round_dollars(plan.cost),
+        "saved": _round_dollars(plan.saved),
+        "price": plan.price,
+        "minutes": None if plan.minutes is None else round(plan.minutes, 2),
+        "quarantine": [asdict(each) for each in plan.quarantine],
     }
 
 
@@ -92,8 +122,10 @@ def ingest_lines(report: IngestReport) -> list[str]:
         f" {report.deleted} deleted",
         f"chunks: {report.chunks_written} written, {report.chunks_deleted} deleted,"
         f" {report.chunks_total} in the index; {report.embedded} texts embedded"
-        f" in {report.seconds:.1f} s",
+        f"{_cached(report)} in {report.seconds:.1f} s",
     ]
+    if report.tokens is not None:
+        lines.append(f"embedding service: {report.tokens:,} tokens, {_dollars(report.cost)}")
     if report.truncated:
         lines.append(
             f"truncated: {report.truncated} chunks are longer than the embedding model's window;"
@@ -101,6 +133,45 @@ def ingest_lines(report: IngestReport) -> list[str]:
         )
     lines += [f"quarantined: {each.source}: {each.reason}" for each in report.quarantine]
     return lines
+
+
+def plan_lines(plan: IngestPlan) -> list[str]:
+    """What an ingest would do, for people."""
+    lines = [
+        f"documents: {plan.seen} seen = {plan.new} new or changed + {plan.unchanged} unchanged"
+        f" + {plan.quarantined} quarantined + {plan.excluded} excluded; {plan.gone} gone",
+        f"chunks: {plan.chunks} planned, {plan.held} in the index already, {plan.cached} in the"
+        f" cache; {plan.embed} to embed",
+        f"tokens: about {plan.tokens:,}",
+        f"cost: {_planned_cost(plan)}",
+    ]
+    if plan.minutes is not None:
+        lines.append(f"time: {plan.minutes:.1f} minutes at the rate limit")
+    lines.append("nothing was embedded or written")
+    return lines + [f"quarantined: {each.source}: {each.reason}" for each in plan.quarantine]
+
+
+def _planned_cost(plan: IngestPlan) -> str:
+    if plan.price is None:
+        return "none, the model runs on this machine" if plan.cost == 0 else _dollars(plan.cost)
+    saved = f"; the cache saves about {_dollars(plan.saved)}" if plan.saved else ""
+    return f"about {_dollars(plan.cost)} at ${plan.price:g} per million tokens{saved}"
+
+
+def _cached(report: IngestReport) -> str:
+    if not report.cached:
+        return ""
+    share = report.cached / (report.cached + report.embedded)
+    saved = f", {_dollars(report.saved)} saved" if report.saved else ""
+    return f", {report.cached} from the cache ({share:.0%}{saved})"
+
+
+def _dollars(amount: float | None) -> str:
+    return "no price known; set embeddings.price" if amount is None else f"${amount:.4f}"
+
+
+def _round_dollars(amount: float | None) -> float | None:
+    return None if amount is None else round(amount, 6)
 
 
 def _rounded(timings: Any) -> dict[str, float]:

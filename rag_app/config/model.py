@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
-from rag_app.options import Field, FilePath, Options
+from rag_app.options import Field, FilePath, Options, Secret
 
 if TYPE_CHECKING:
     from rag_app.config.nodes import Steps
@@ -40,11 +41,32 @@ OPTIONAL: Final = frozenset({"reranker", "chat_model"})
 NAME: Final = r"[a-z][a-z0-9_-]{1,40}"
 
 
+def _require_server(url: SecretStr) -> SecretStr:
+    if not re.match(r"(rediss?|postgres(ql)?)://\S+\Z", url.get_secret_value()):
+        raise ValueError("no address of a cache. Use redis://, rediss:// or postgresql://.")
+    return url
+
+
+CacheUrl = Annotated[Secret, AfterValidator(_require_server)]
+
+
 class IndexOptions(Options):
     """Where the index keeps what is not in the vector store."""
 
     path: FilePath = Field(
-        Path(".rag"), description="folder of the record of documents and of the word index"
+        Path(".rag"),
+        description="folder of the record of documents, of the word index and of the cache",
+    )
+    cache: bool | None = Field(
+        None,
+        description="whether vectors are kept by text, for all indexes of `path`, so that none is "
+        "computed twice; left out: yes, unless the vector store is in memory only",
+    )
+    cache_url: CacheUrl | None = Field(
+        None,
+        description="a Redis or PostgreSQL server as the cache: redis://host:6379/0, "
+        "postgresql://user:${PASSWORD}@host/database",
+        json_schema_extra={"literal": True},
     )
 
 

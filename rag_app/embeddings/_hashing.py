@@ -35,6 +35,7 @@ class HashingEmbeddings(Embeddings):
 
     truncated = 0
     max_tokens = None
+    worth_caching = False
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension

@@ -57,6 +57,14 @@ class Limits:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class PerMinute:
+    """Requests and tokens allowed per minute; None for any number."""
+
+    requests: float | None
+    tokens: float | None
+
+
 class RemoteEmbeddings(Embeddings):
     """LangChain's `Embeddings` over one service, and an estimate of its tokens.
 
@@ -114,6 +122,15 @@ class RemoteEmbeddings(Embeddings):
     def usage(self) -> Usage:
         """Requests, texts, tokens and cost so far."""
         return self._usage
+
+    @property
+    def limits_per_minute(self) -> PerMinute:
+        """What the config allows per minute."""
+        return PerMinute(self._options.requests_per_minute, self._options.tokens_per_minute)
+
+    def count_requests(self, texts: int, tokens: int) -> int:
+        """About how many requests so many texts of so many tokens take."""
+        return max(-(-texts // self._limits.texts), -(-tokens // self._limits.tokens))
 
     @property
     def price(self) -> float | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_core.embeddings import Embeddings
 
+    from rag_app.index.cache import EmbeddingCache
     from rag_app.index.manifest import Manifest
     from rag_app.store import Row, Store
 
@@ -30,6 +31,7 @@ class Index:
         identity: the embedding identity the config asks for.
         manifest: the record of what the store should hold.
         splitter: the splitter identity the config asks for.
+        cache: vectors by text; None to compute every one.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Index:
         kind: str,
         identity: str,
         splitter: str,
+        cache: EmbeddingCache | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -52,6 +55,7 @@ class Index:
         self.kind = kind
         self.identity = identity
         self.splitter = splitter
+        self.cache = cache
         self._counted = ""
 
     @property
@@ -144,3 +148,5 @@ class Index:
         """Release the store and the manifest."""
         self.store.close()
         self.manifest.close()
+        if self.cache is not None:
+            self.cache.close()

@@ -7,22 +7,22 @@ the first is paid for. A chunk that a changed document keeps keeps its vector.
 from __future__ import annotations
 
 import time
-import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from filelock import FileLock, Timeout
 
-from rag_app.errors import IndexStateError, ModelError, TruncationWarning
+from rag_app.errors import IndexStateError
+from rag_app.index.embed import Embedding
 from rag_app.index.identity import require_same
 from rag_app.index.read import Reading
 from rag_app.store import Row
-from rag_app.types import IngestReport
+from rag_app.types import IngestReport, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from langchain_text_splitters import TextSplitter
     from numpy.typing import NDArray
 
@@ -40,6 +40,7 @@ def ingest(
     *,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
     rebuild: bool = False,
+    max_cost: float | None = None,
 ) -> IngestReport:
     """Make `index` hold what `sources` hold now.
 
@@ -49,9 +50,11 @@ def ingest(
             already held of it stays.
         splitter: cuts documents into chunks.
         progress: called as (stage, done, total): "reading" with no total, then "embedding".
-        rebuild: drop everything and embed it all again.
+        rebuild: drop everything and write it all again; the cache still has the vectors.
+        max_cost: US dollars that embedding may cost; None for no limit.
 
     Raises:
+        BudgetError: more would be spent. Nothing was sent when the estimate of all was too high.
         IdentityError: the index holds vectors of another embedding model; before any write.
         SourceError: a source cannot be listed; nothing was deleted.
         IndexStateError: another ingest is running, or the store is not what the manifest says.
@@ -59,15 +62,18 @@ def ingest(
     """
     start = time.perf_counter()
     with _only_writer(index):
+        embedding = Embedding(index.embeddings, index.cache, max_cost)
         reading = Reading(index.manifest, splitter, index.splitter, progress, anew=rebuild)
         if rebuild:
             found = reading.read(sources)  # before anything is dropped: it may fail
+            embedding.require_budget_for(index.manifest.staged_texts(held=True))
             _empty(index)
         else:
             _check_held(index)
             _enter(index)
             found = reading.read(sources)
-        writing = _Writing(index, progress)
+            embedding.require_budget_for(index.manifest.staged_texts())
+        writing = _Writing(index, embedding, progress)
         deleted = writing.remove(found.gone)
         writing.write()
         _leave(index)
@@ -144,10 +150,12 @@ def _leave(index: Index) -> None:
 def _report(
     found: Findings, writing: _Writing, deleted: int, total: int, seconds: float
 ) -> IngestReport:
-    quarantined = len(found.quarantine)
+    quarantine = (*found.quarantine, *writing.refused)
+    indexed, quarantined = found.indexed - len(writing.refused), len(quarantine)
+    embedding = writing.embedding
     return IngestReport(
-        seen=found.indexed + found.unchanged + quarantined + found.excluded,
-        indexed=found.indexed,
+        seen=indexed + found.unchanged + quarantined + found.excluded,
+        indexed=indexed,
         unchanged=found.unchanged,
         deleted=deleted,
         quarantined=quarantined,
@@ -155,21 +163,32 @@ def _report(
         chunks_written=writing.written,
         chunks_deleted=writing.deleted,
         chunks_total=total,
-        embedded=writing.embedded,
-        truncated=writing.truncated,
+        embedded=embedding.embedded,
+        truncated=embedding.truncated,
         seconds=seconds,
-        quarantine=tuple(found.quarantine),
+        quarantine=quarantine,
+        cached=embedding.cached,
+        tokens=embedding.tokens,
+        cost=embedding.cost,
+        saved=embedding.saved,
     )
 
 
 class _Writing:
     """The writing half: staged chunks to vectors to the store, in commits of `BATCH` texts."""
 
-    def __init__(self, index: Index, progress: Callable[[str, int, int | None], None]) -> None:
-        self.written = self.deleted = self.embedded = self.truncated = 0
+    def __init__(
+        self,
+        index: Index,
+        embedding: Embedding,
+        progress: Callable[[str, int, int | None], None],
+    ) -> None:
+        self.written = self.deleted = 0
+        self.refused: list[Unreadable] = []
+        self.embedding = embedding
         self._index = index
         self._progress = progress
-        self._total = 0
+        self._done = self._total = 0
 
     def remove(self, sources: Sequence[str]) -> int:
         """Take away documents that are gone; how many there were."""
@@ -187,10 +206,13 @@ class _Writing:
         """Embed and write everything staged."""
         self._total = self._index.manifest.count_staged()
         for batch in self._batches():
+            vectors = self._embed(batch)
+            if not batch:
+                continue
             self._writes()
             chunks = [chunk for document in batch.values() for chunk in document]
-            for first in range(0, len(chunks), BATCH):
-                self._put(chunks[first : first + BATCH])
+            self._index.store.upsert([Row(c.id, c.text, vectors[c.id], c.metadata) for c in chunks])
+            self.written += len(chunks)
             self._settle(batch)
 
     def _writes(self) -> None:
@@ -209,32 +231,32 @@ class _Writing:
         if batch:
             yield batch
 
-    def _put(self, chunks: Sequence[StagedChunk]) -> None:
-        """Upsert chunks; one the store already has keeps its vector and is not paid for again."""
-        held = {row.id: row.vector for row in self._index.store.fetch([c.id for c in chunks])}
-        new = [c for c in chunks if c.id not in held]
-        held |= dict(zip((c.id for c in new), self._embed([c.text for c in new]), strict=True))
-        self._index.store.upsert([Row(c.id, c.text, held[c.id], c.metadata) for c in chunks])
-        self.written += len(chunks)
-        self._progress("embedding", self.written, self._total)
+    def _embed(self, batch: dict[str, list[StagedChunk]]) -> dict[str, NDArray[np.float32]]:
+        """The vector of each chunk by its id, before the store is touched.
 
-    def _embed(self, texts: list[str]) -> list[NDArray[np.float32]]:
-        if not texts:
-            return []
-        model: Any = self._index.embeddings
-        cut = getattr(model, "truncated", 0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TruncationWarning)  # counted in the report instead
-            vectors = model.embed_documents(texts)
-        if len(vectors) != len(texts):
-            raise ModelError(
-                "embeddings",
-                f"the model returned {len(vectors)} vectors for {len(texts)} texts",
-                "Try another model or server; nothing of this batch was written.",
-            )
-        self.embedded += len(texts)
-        self.truncated += getattr(model, "truncated", 0) - cut
-        return [np.asarray(v, dtype=np.float32) for v in vectors]
+        A chunk that the store already has keeps its vector and is not paid for again. A document
+        with a text that the model refuses is taken out of `batch`: it would be served in part.
+        """
+        chunks = [(source, chunk) for source, each in batch.items() for chunk in each]
+        vectors: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(chunks), BATCH):
+            part = [c for source, c in chunks[start : start + BATCH] if source in batch]
+            held = {row.id: row.vector for row in self._index.store.fetch([c.id for c in part])}
+            new = [chunk for chunk in part if chunk.id not in held]
+            found, refused = self.embedding.embed([chunk.text for chunk in new])
+            vectors |= held | {c.id: found[c.text] for c in new if c.text in found}
+            for source in [s for s, each in batch.items() if any(c.text in refused for c in each)]:
+                self._refuse(
+                    source, next(refused[c.text] for c in batch.pop(source) if c.text in refused)
+                )
+            self._progress("embedding", min(self._total, self._done + start + BATCH), self._total)
+        self._done += len(chunks)
+        return vectors
+
+    def _refuse(self, source: str, reason: str) -> None:
+        """Quarantine a document; what the index holds of it stays as it was."""
+        self._index.manifest.unstage(source)
+        self.refused.append(Unreadable(source, reason))
 
     def _settle(self, batch: dict[str, list[StagedChunk]]) -> None:
         """The batch is in the store: delete what its documents no longer have, then commit."""

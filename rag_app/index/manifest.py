@@ -180,6 +180,11 @@ class Manifest:
         """The chunks of a document that the store may hold, those that are only staged too."""
         return {row[0] for row in self._read("SELECT id FROM chunks WHERE source = ?", source)}
 
+    def written_ids(self, source: str) -> set[str]:
+        """The chunks of a document's current version."""
+        query = "SELECT id FROM chunks WHERE source = ? AND NOT staged"
+        return {row[0] for row in self._read(query, source)}
+
     def count_chunks(self) -> int:
         """How many chunks the store should hold once nothing is staged."""
         return int(self._read("SELECT count(*) FROM chunks WHERE NOT staged")[0][0])
@@ -196,6 +201,11 @@ class Manifest:
         """Documents that wait to be written, in the order of their names."""
         rows = self._read("SELECT source FROM documents WHERE staged IS NOT NULL")
         return sorted(row[0] for row in rows)
+
+    def staged_texts(self, *, held: bool = False) -> list[str]:
+        """The texts that wait to be written; those that the store has already only if `held`."""
+        written = "" if held else " WHERE id NOT IN (SELECT id FROM chunks WHERE NOT staged)"
+        return [row[0] for row in self._read(f"SELECT text FROM staged{written}")]
 
     def staged_chunks(self, source: str) -> list[StagedChunk]:
         """The chunks of a waiting document, in the order of the text."""
@@ -230,6 +240,19 @@ class Manifest:
                     "UPDATE documents SET version = staged, staged = NULL WHERE source = ?",
                     (source,),
                 )
+
+    def unstage(self, source: str) -> None:
+        """The new version of a document will not be written; the next run reads it again."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM staged WHERE source = ?", (source,))
+            db.execute("DELETE FROM chunks WHERE source = ? AND staged", (source,))
+            db.execute(
+                "UPDATE origins SET fingerprint = NULL WHERE origin IN "
+                "(SELECT origin FROM documents WHERE source = ?)",
+                (source,),
+            )
+            db.execute("DELETE FROM documents WHERE source = ? AND version IS NULL", (source,))
+            db.execute("UPDATE documents SET staged = NULL WHERE source = ?", (source,))
 
     def forget(self, sources: Iterable[str]) -> None:
         """These documents and their chunks are gone from the store."""

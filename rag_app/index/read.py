@@ -60,6 +60,7 @@ class Reading:
         splitter_identity: part of what makes a document changed.
         progress: called as (stage, done, total).
         anew: stage every document, as if nothing were known.
+        stage: called with documents and origins in place of the manifest's own.
     """
 
     def __init__(
@@ -70,8 +71,11 @@ class Reading:
         progress: Callable[[str, int, int | None], None],
         *,
         anew: bool = False,
+        stage: Callable[[Sequence[StagedDocument], Sequence[tuple[str, str | None, str]]], None]
+        | None = None,
     ) -> None:
         self._anew = anew
+        self._stage = manifest.stage if stage is None else stage
         self.found = Findings()
         self._manifest = manifest
         self._splitter = splitter
@@ -186,7 +190,7 @@ class Reading:
 
     def _flush(self) -> None:
         if self._documents or self._origins:
-            self._manifest.stage(self._documents, self._origins)
+            self._stage(self._documents, self._origins)
             self._documents, self._origins = [], []
 
 

@@ -1,0 +1,263 @@
+"""The embedding cache: what a text's vector is under one identity, paid for once.
+
+Content-addressed: the key is the SHA-256 of (embedding identity, text), the value the vector as raw
+little-endian float32. So any number of indexes and configs may share one cache, and nothing in it
+ever becomes stale. By default it is an SQLite file beside the project's indexes; a URL puts it on a
+Redis or PostgreSQL server that several machines share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from rag_app.errors import IndexStateError, MissingPackageError
+from rag_app.sqlite_files import connect, is_read_only
+from rag_app.urls import show_url
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float32]
+
+MOST: Final = 500
+"""Keys in one question."""
+
+WAIT_SECONDS: Final = 30.0
+
+
+class Cells(Protocol):
+    """Where the cache keeps bytes by key. Keys are 32 bytes; what is put is never changed."""
+
+    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """The values of those keys that are there."""
+        ...
+
+    def put(self, cells: Mapping[bytes, bytes]) -> None:
+        """Keep these; durable when it returns."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections; safe to call twice."""
+        ...
+
+
+class EmbeddingCache:
+    """Vectors of texts under one embedding identity.
+
+    Args:
+        cells: where they are kept.
+        identity: what decides a vector beside its text, as `describe_embeddings` writes it.
+        place: what messages call the cache.
+    """
+
+    def __init__(self, cells: Cells, identity: str, place: str) -> None:
+        self._cells, self._identity, self._place = cells, identity, place
+
+    def find(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """The vectors of those of `texts` that are in the cache, float32 of shape (d,).
+
+        Raises:
+            IndexStateError: the cache cannot be read, or what it holds is no vector.
+        """
+        keys = {self._key(text): text for text in texts}
+        listed = list(keys)
+        found: dict[str, Vector] = {}
+        with self._explained():
+            for start in range(0, len(listed), MOST):
+                for key, value in self._cells.get(listed[start : start + MOST]).items():
+                    found[keys[key]] = self._decode(value)
+        return found
+
+    def keep(self, vectors: Mapping[str, Any]) -> None:
+        """Keep the vectors of these texts; on disk, or at the server, when it returns.
+
+        Raises:
+            IndexStateError: the cache cannot be written.
+        """
+        cells = {
+            self._key(text): np.asarray(vector, dtype="<f4").tobytes()
+            for text, vector in vectors.items()
+        }
+        if cells:
+            with self._explained():
+                self._cells.put(cells)
+
+    def close(self) -> None:
+        """Release files and connections; safe to call twice."""
+        self._cells.close()
+
+    def _key(self, text: str) -> bytes:
+        sha = hashlib.sha256()
+        for part in (self._identity, text):
+            data = part.encode("utf-8", "surrogatepass")
+            sha.update(len(data).to_bytes(8, "big") + data)
+        return sha.digest()
+
+    def _decode(self, value: bytes) -> Vector:
+        vector = np.frombuffer(value, dtype="<f4") if value and len(value) % 4 == 0 else None
+        if vector is None or not np.isfinite(vector).all():
+            wrong = f"a value of {len(value)} bytes is no vector"
+            raise IndexStateError(self._place, wrong, "Delete the cache: it fills itself again.")
+        return vector
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (IndexStateError, MissingPackageError):
+            raise
+        except Exception as error:
+            wrong = f"the embedding cache failed: {type(error).__name__}: {error}"
+            remedy = "See that it can be reached and written, or set index.cache: false."
+            raise IndexStateError(self._place, wrong, remedy) from error
+
+
+def open_file(path: Path, identity: str) -> EmbeddingCache:
+    """The cache in an SQLite file, made when absent."""
+    return EmbeddingCache(_File(path), identity, f"index.cache ({path})")
+
+
+def open_url(url: str, identity: str) -> EmbeddingCache:
+    """The cache on a Redis (`redis://`, `rediss://`) or PostgreSQL (`postgresql://`) server.
+
+    Connects at its first use.
+    """
+    cells: Cells = _Postgres(url) if url.startswith("postgres") else _Redis(url)
+    return EmbeddingCache(cells, identity, f"index.cache_url ({show_url(url)})")
+
+
+class _File:
+    """Cells in one SQLite file; several processes may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+
+    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        if self._db is None and not self._path.exists():
+            return {}
+        marks = ", ".join("?" * len(keys))
+        with self._lock:
+            query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
+            return dict(self._open().execute(query, keys).fetchall())
+
+    def put(self, cells: Mapping[bytes, bytes]) -> None:
+        with self._lock:
+            db = self._open()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", cells.items())
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._db = connect(self._path, WAIT_SECONDS)
+            if not is_read_only(self._path):
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS vectors "
+                    "(key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+                )
+        return self._db
+
+
+class _Redis:
+    """Cells as keys of a Redis server, each after a name of ours."""
+
+    PREFIX: Final = b"rag-app:embedding:"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client: Any = None
+
+    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        values = self._open().mget([self.PREFIX + key for key in keys])
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    def put(self, cells: Mapping[bytes, bytes]) -> None:
+        self._open().mset({self.PREFIX + key: value for key, value in cells.items()})
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _open(self) -> Any:
+        if self._client is None:
+            try:
+                import redis
+            except ModuleNotFoundError as error:
+                raise _missing("redis") from error
+            self._client = redis.Redis.from_url(
+                self._url, socket_connect_timeout=10, socket_timeout=30
+            )
+        return self._client
+
+
+class _Postgres:
+    """Cells as rows of a table of a PostgreSQL server."""
+
+    TABLE: Final = "rag_app_embeddings"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._db: Any = None
+
+    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        query = f"SELECT key, vector FROM {self.TABLE} WHERE key = ANY(%s)"
+        with self._lock:
+            return dict(self._open().execute(query, (list(keys),)).fetchall())
+
+    def put(self, cells: Mapping[bytes, bytes]) -> None:
+        query = f"INSERT INTO {self.TABLE} VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        with self._lock, self._open().transaction(), self._db.cursor() as cursor:
+            cursor.executemany(query, list(cells.items()))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def _open(self) -> Any:
+        if self._db is None or self._db.closed:
+            try:
+                import psycopg
+            except ModuleNotFoundError as error:
+                raise _missing("pgvector") from error
+            self._db = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
+            # Two processes may make it at once, which IF NOT EXISTS alone does not survive.
+            with self._db.transaction():
+                self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.TABLE,))
+                self._db.execute(
+                    f"CREATE TABLE IF NOT EXISTS {self.TABLE} "
+                    "(key bytea PRIMARY KEY, vector bytea NOT NULL)"
+                )
+        return self._db
+
+
+def _missing(extra: str) -> MissingPackageError:
+    package = "psycopg" if extra == "pgvector" else extra
+    wrong = f"needs the package {package!r}, which is not installed"
+    return MissingPackageError("index.cache_url", wrong, f'Run: pip install "rag-app[{extra}]"')

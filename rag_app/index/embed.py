@@ -1,0 +1,148 @@
+"""Texts to vectors: from the cache where it has them, else from the model, and never paid twice."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag_app.errors import BudgetError, IncompleteError, ModelError, TruncationWarning, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from langchain_core.embeddings import Embeddings
+    from numpy.typing import NDArray
+
+    from rag_app.index.cache import EmbeddingCache
+
+    Vector = NDArray[np.float32]
+
+
+class Embedding:
+    """Embeds texts of chunks for one ingest, and counts what that took.
+
+    Args:
+        model: any LangChain embeddings; where it tells a `price` and its `usage`, costs are told.
+        cache: where vectors are looked up and kept; None for no cache.
+        max_cost: US dollars that may not be passed; None for no limit.
+
+    Raises:
+        UsageError: a limit of cost is given, and the model has no price.
+    """
+
+    def __init__(
+        self, model: Embeddings, cache: EmbeddingCache | None, max_cost: float | None = None
+    ) -> None:
+        self.embedded = self.cached = self.truncated = 0
+        self._model: Any = model
+        self._cache = cache
+        self._max_cost = max_cost
+        self._saved_tokens = 0
+        self._usage = getattr(model, "usage", None)
+        self.price: float | None = getattr(model, "price", None)
+        if max_cost is not None and (math.isnan(max_cost) or max_cost < 0):
+            raise UsageError("max_cost", f"{max_cost} is no amount", "Give US dollars, 0 or more.")
+        if max_cost is not None and self.price is None and self._usage is not None:
+            wrong = "the price of the embedding model is not known"
+            remedy = "Set embeddings.price, in US dollars per million tokens."
+            raise UsageError("max_cost", wrong, remedy)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens sent since, by the service's own count; None for a local model."""
+        return None if self._usage is None else self._model.usage.tokens - self._usage.tokens
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars spent since; None without a price."""
+        return None if self.price is None else (self.tokens or 0) * self.price / 1e6
+
+    @property
+    def saved(self) -> float | None:
+        """US dollars that the cache saved, about; None without a price."""
+        return None if self.price is None else self._saved_tokens * self.price / 1e6
+
+    def require_budget_for(self, texts: Iterable[str]) -> None:
+        """Refuse to begin what would cost too much, while nothing was written or paid for.
+
+        Raises:
+            BudgetError: embedding those of `texts` that the cache has not would pass the limit.
+        """
+        if self._max_cost is not None and self.price is not None:
+            listed = list(dict.fromkeys(texts))
+            found = {} if self._cache is None else self._cache.find(listed)
+            self._require_budget([text for text in listed if text not in found])
+
+    def embed(self, texts: Sequence[str]) -> tuple[dict[str, Vector], dict[str, str]]:
+        """A vector, float32 of shape (d,), for each text; and why those without one have none.
+
+        Raises:
+            BudgetError: it would cost more than is allowed; nothing was sent.
+            ModelError: the model failed; what it had done is in the cache.
+        """
+        distinct = list(dict.fromkeys(texts))
+        found = {} if self._cache is None else self._cache.find(distinct)
+        wanted = [text for text in distinct if text not in found]
+        refused: dict[str, str] = {}
+        if wanted:
+            self._require_budget(wanted)
+            made, refused = self._compute(wanted)
+            found |= made
+        self.cached += sum(text in found for text in distinct) - (len(wanted) - len(refused))
+        self._count_cached([text for text in distinct if text not in set(wanted)])
+        return found, refused
+
+    def _compute(self, texts: list[str]) -> tuple[dict[str, Vector], dict[str, str]]:
+        cut = getattr(self._model, "truncated", 0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TruncationWarning)  # counted in the report instead
+                vectors = self._model.embed_documents(texts)
+        except IncompleteError as error:
+            made = self._keep({texts[place]: v for place, v in error.vectors.items()})
+            if error.stopped:
+                raise
+            return made, {texts[place]: why for place, why in error.refused.items()}
+        finally:
+            self.truncated += getattr(self._model, "truncated", 0) - cut
+        if len(vectors) != len(texts):
+            raise ModelError(
+                "embeddings",
+                f"the model returned {len(vectors)} vectors for {len(texts)} texts",
+                "Try another model or server; nothing of this batch was written.",
+            )
+        return self._keep(dict(zip(texts, vectors, strict=True))), {}
+
+    def _keep(self, vectors: Mapping[str, Any]) -> dict[str, Vector]:
+        """In the cache before anything else is done with them: they were paid for."""
+        made = {text: np.asarray(vector, dtype=np.float32) for text, vector in vectors.items()}
+        self.embedded += len(made)
+        if self._cache is not None:
+            self._cache.keep({text: v for text, v in made.items() if np.isfinite(v).all()})
+        return made
+
+    def _require_budget(self, texts: Sequence[str]) -> None:
+        if self._max_cost is None or self.price is None:
+            return
+        next_cost = sum(map(self._model.count_tokens, texts)) * self.price / 1e6
+        if (self.cost or 0.0) + next_cost > self._max_cost:
+            raise BudgetError(
+                "max_cost",
+                f"${self.cost or 0:.4f} is spent, and the next {len(texts)} texts cost about "
+                f"${next_cost:.4f}, more than ${self._max_cost:g} in all",
+                "What was embedded is kept. See the rest with `rag-app ingest --plan`, and run it "
+                "again with a higher --max-cost.",
+            )
+
+    def _count_cached(self, texts: Sequence[str]) -> None:
+        """What is in the cache was cut at the window just as well, and cost something once."""
+        window = getattr(self._model, "max_tokens", None)
+        for text in texts:
+            over = window is not None and len(text) > window
+            if over or self.price is not None:
+                tokens = self._model.count_tokens(text)
+                self._saved_tokens += tokens
+                self.truncated += window is not None and tokens > window
