@@ -24,10 +24,22 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 _KEY = re.compile(r"\b(?:sk|pk|gsk|xai|lsv2|hf|AIza|Bearer)[-_ ]?[\w*.-]{8,}", re.IGNORECASE)
+_RETRY_INFO: Final = re.compile(r"'retryDelay': '(\d+(?:\.\d+)?)s'")
 _TIMEOUTS: Final = {"APITimeoutError", "TimeoutError", "TimeoutException"}
 _CONNECTIONS: Final = {"APIConnectionError", "TransportError", "ConnectError", "ConnectionError"}
+_KEY_INVALID: Final = "API_KEY_INVALID"
+"""What Google says of a wrong key, with status 400."""
 _PASSING: Final = frozenset([408, 409, 425, 429, 500, 502, 503, 504, 529])
 """Statuses after which the same request may succeed."""
+_KEY_VARIABLES: Final = {
+    "openai-chat": "OPENAI_API_KEY",
+    "anthropic-chat": "ANTHROPIC_API_KEY",
+    "chat-google-generative-ai": "GOOGLE_API_KEY",
+    "cohere-chat": "CO_API_KEY",
+    "chat-ollama": "OLLAMA_API_KEY",
+}
+"""The variable a key is usually in, by what LangChain's class calls its kind."""
+_BAD_KEY: Final = re.compile("API_KEY_INVALID|API key not valid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,8 @@ class Endpoint:
         model: the model's name there.
         variable: the environment variable a key is usually in.
         secrets: what no message may hold.
+        start: the command that starts such a server on this machine.
+        obtain: the command that brings a model to such a server.
     """
 
     part: str
@@ -47,6 +61,8 @@ class Endpoint:
     model: str
     variable: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    start: str = ""
+    obtain: str = ""
 
     def clean(self, words: str) -> str:
         """`words` without secrets and without a full stop."""
@@ -71,13 +87,17 @@ def describe_chat_model(model: BaseChatModel) -> Endpoint:
     values = (v.get_secret_value() for v in vars(model).values() if isinstance(v, SecretStr))
     name = getattr(model, "model_name", None) or getattr(model, "model", None) or "unnamed"
     secrets = tuple(value for value in values if value)
-    return Endpoint("chat_model", _address(model), str(name), "OPENAI_API_KEY", secrets)
+    variable = _KEY_VARIABLES.get(model._llm_type, "")
+    return Endpoint("chat_model", _address(model), str(name), variable, secrets)
 
 
 def explain(error: Exception, endpoint: Endpoint) -> ModelError:
     """The `ModelError` for an error of the vendor's package; holds neither keys nor a traceback."""
     part, address = endpoint.part, endpoint.address
+    error = _unwrap(error)
     status = read_status(error)
+    if status == 400 and _BAD_KEY.search(read_message(error)):
+        status = 401
     if status is not None:
         return _explain_status(status, error, endpoint)
     names = _names(error)
@@ -87,6 +107,8 @@ def explain(error: Exception, endpoint: Endpoint) -> ModelError:
         return ModelError(f"{part}.timeout", wrong, remedy)
     if names & _CONNECTIONS:
         remedy = "See whether the server runs and the address is right, then try again."
+        if endpoint.start:
+            remedy = f"Start the server with: {endpoint.start}. Or correct the address."
         return ModelError(f"{part}.base_url", f"{address} cannot be reached", remedy)
     wrong = f"{type(error).__name__}: {endpoint.clean(str(error))}"
     return ModelError(part, wrong, "See the model's own documentation for this error.")
@@ -114,8 +136,14 @@ def can_pass(error: Exception) -> bool:
 
 
 def read_wait(error: Exception) -> float | None:
-    """Seconds the server asks to wait, by its `Retry-After` (RFC 9110); None when it does not."""
+    """Seconds the server asks to wait; None when it does not.
+
+    By its `Retry-After` (RFC 9110), or by the `RetryInfo` in a Google reply
+    (https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto).
+    """
     headers = _headers(error)
+    if found := _RETRY_INFO.search(str(getattr(error, "details", ""))):
+        return float(found[1])
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
     given = headers.get("retry-after")
@@ -132,20 +160,21 @@ def read_wait(error: Exception) -> float | None:
 
 def read_message(error: Exception) -> str:
     """The server's own words, shortened."""
-    body = getattr(error, "body", None)
+    body = getattr(error, "body", None) or getattr(error, "details", None)
     if isinstance(body, dict):
         inner = body.get("error", body)
         said = inner.get("message") if isinstance(inner, dict) else inner
         code = inner.get("code") if isinstance(inner, dict) else None
         if said:
             return f"{said}"[:300] + (f" ({code})" if isinstance(code, str) else "")
-    return str(error)[:300]
+    said = getattr(error, "error", None)
+    return (said if isinstance(said, str) else str(error))[:300]
 
 
 def _explain_status(status: int, error: Exception, endpoint: Endpoint) -> ModelError:
     part, address = endpoint.part, endpoint.address
     said = endpoint.clean(read_message(error))
-    match status:
+    match 401 if _KEY_INVALID in str(error) else status:
         case 401 | 403:
             wrong = f"{address} refused the key ({status})"
             variable = f" ({endpoint.variable})" if endpoint.variable else ""
@@ -154,6 +183,8 @@ def _explain_status(status: int, error: Exception, endpoint: Endpoint) -> ModelE
         case 404:
             wrong = f"{address} has no model {endpoint.model!r} (404)"
             remedy = "Choose a model the server offers, and see whether base_url ends rightly."
+            if endpoint.obtain:
+                remedy = f"Run: {endpoint.obtain}"
             return ModelError(f"{part}.model", wrong, remedy)
         case 429:
             wrong = f"{address} takes no more requests now (429): {said}"
@@ -186,12 +217,21 @@ def _number(given: str | None) -> float | None:
     return float(given) if given and re.fullmatch(r"\d+(\.\d+)?", given.strip()) else None
 
 
+def _unwrap(error: Exception) -> Exception:
+    """The vendor's own error where another, which tells less, was raised from it."""
+    cause = error.__cause__
+    if read_status(error) is None and isinstance(cause, Exception):
+        told = read_status(cause) is not None or _names(cause) & (_TIMEOUTS | _CONNECTIONS)
+        return cause if told else error
+    return error
+
+
 def _names(error: Exception) -> set[str]:
     return {kind.__name__ for kind in type(error).__mro__}
 
 
 def _address(model: Any) -> str:
-    for attribute in ("openai_api_base", "base_url", "endpoint"):
+    for attribute in ("openai_api_base", "anthropic_api_url", "base_url", "endpoint"):
         if value := getattr(model, attribute, None):
             return show_address(str(value))
     return f"the service of {model._llm_type}"

@@ -68,10 +68,12 @@ def build(config: Config) -> RemoteEmbeddings:
     from openai import OpenAI, omit
 
     from rag_app.embeddings._remote import Limits, Purpose, RemoteEmbeddings, Sent
-    from rag_app.model_cards import find_card
+    from rag_app.model_cards import check_dimension, find_card
     from rag_app.model_errors import Endpoint, show_address
     from rag_app.remote import Caller
 
+    card = find_card(config.model)
+    check_dimension(card, config.dimensions)
     address = OPENAI.find_address("embeddings", config.base_url)
     key = OPENAI.find_key("embeddings", config.api_key, config.base_url, _WITHOUT_KEY)
     client = OpenAI(
@@ -100,7 +102,7 @@ def build(config: Config) -> RemoteEmbeddings:
     return RemoteEmbeddings(
         send,
         Caller(endpoint, config),
-        find_card(config.model),
+        card,
         config,
         Limits(MAX_TEXTS, MAX_REQUEST_TOKENS),
         config.dimensions,
