@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import cohere
 from langchain_cohere import ChatCohere
+from langchain_core.messages import AIMessage, AIMessageChunk
 
 from rag_app._resending import AsyncResendingClient, ResendingClient
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
-    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 
 class CohereChatModel(ChatCohere):
-    """LangChain's class with the two options of the API that it leaves out."""
+    """LangChain's class with what it leaves out: two options, a stream's tokens, the model's name.
+
+    LangChain counts the tokens of a reply only if the reply names its model.
+    """
 
     max_tokens: int | None = None
     seed: int | None = None
@@ -28,23 +32,46 @@ class CohereChatModel(ChatCohere):
         return {"request_options": {"max_retries": 0}, **own, **options}
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **options: Any) -> ChatResult:
-        return super()._generate(messages, *args, **self._complete(options))
+        made = super()._generate(messages, *args, **self._complete(options))
+        self._name(made.generations[0])
+        return made
 
     async def _agenerate(
         self, messages: list[BaseMessage], *args: Any, **options: Any
     ) -> ChatResult:
-        return await super()._agenerate(messages, *args, **self._complete(options))
+        made = await super()._agenerate(messages, *args, **self._complete(options))
+        self._name(made.generations[0])
+        return made
 
     def _stream(
         self, messages: list[BaseMessage], *args: Any, **options: Any
     ) -> Iterator[ChatGenerationChunk]:
-        yield from super()._stream(messages, *args, **self._complete(options))
+        for chunk in super()._stream(messages, *args, **self._complete(options)):
+            self._count(chunk)
+            yield chunk
 
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **options: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         async for chunk in super()._astream(messages, *args, **self._complete(options)):
+            self._count(chunk)
             yield chunk
+
+    def _name(self, made: ChatGeneration) -> None:
+        if isinstance(made.message, AIMessage):
+            made.message.response_metadata["model_name"] = self.model
+
+    def _count(self, chunk: ChatGenerationChunk) -> None:
+        """Only the last piece has counts, as floats."""
+        counted = (chunk.generation_info or {}).get("token_count")
+        if counted and isinstance(chunk.message, AIMessageChunk):
+            read, written = (int(counted[f"{way}_tokens"]) for way in ("input", "output"))
+            chunk.message.usage_metadata = {
+                "input_tokens": read,
+                "output_tokens": written,
+                "total_tokens": read + written,
+            }
+            self._name(chunk)
 
 
 def connect(model: CohereChatModel, max_retries: int) -> None:

@@ -18,20 +18,13 @@ if TYPE_CHECKING:
 
 
 class OllamaChatModel(ChatOllama):
-    """LangChain's class, which notices a prompt that the server cut, and takes `max_tokens`.
+    """LangChain's class, which notices a prompt that the server cut.
 
     A prompt that does not fit is cut by the server without a word; it then counts as many tokens as
     there is room for.
     """
 
     api_key: SecretStr | None = None
-
-    def _chat_params(self, messages: Any, stop: Any = None, **options: Any) -> dict[str, Any]:
-        longest = options.pop("max_tokens", None)
-        params = super()._chat_params(messages, stop, **options)
-        if longest is not None:
-            params["options"] = {**params["options"], "num_predict": longest}
-        return params
 
     def _iterate_over_stream(self, *args: Any, **options: Any) -> Iterator[ChatGenerationChunk]:
         for chunk in super()._iterate_over_stream(*args, **options):

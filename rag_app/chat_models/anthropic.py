@@ -1,7 +1,7 @@
 """Anthropic's chat models, or a gateway that speaks the protocol of its Messages API.
 
-Protocol: https://docs.anthropic.com/en/api/messages, through the vendor's own client. The API has no
-temperature since its version 2026-10-21.
+Protocol: https://docs.anthropic.com/en/api/messages, through the vendor's own client. Since its
+version 2026-10-21 the API takes no temperature.
 
 The config alone says where a question and a key go. The variables with which the vendor's client
 and LangChain would redirect them are refused (`ANTHROPIC_BASE_URL`, `ANTHROPIC_API_URL`) or have no
