@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self
@@ -143,6 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("POST", json.loads(body) if body else {})
 
     def _answer(self, method: str, body: dict[str, Any]) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client has given up waiting
+            self._send(method, body)
+
+    def _send(self, method: str, body: dict[str, Any]) -> None:
         request = Request(self.path, dict(self.headers.items()), body, time.monotonic())
         self.owner.requests.append(request)
         answer = self.owner.answer(method, request)
