@@ -8,14 +8,18 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from rag_app import registry
+from tests.pinecone_server import open_pinecone
+from tests.postgres_server import PostgresServer
 from tests.qdrant_server import open_qdrant_server
 
 if TYPE_CHECKING:
@@ -35,7 +39,9 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
     ),
     "chroma-folder": lambda _, folder: ("chroma", {"path": str(folder / "chroma")}),
     "chroma-server": lambda request, _: ("chroma", {"url": request.getfixturevalue("chroma_url")}),
+    "pinecone": lambda request, _: ("pinecone", request.getfixturevalue("pinecone_options")),
     "weaviate": lambda request, _: ("weaviate", request.getfixturevalue("weaviate_options")),
+    "pgvector": lambda request, _: ("pgvector", request.getfixturevalue("pgvector_options")),
     "qdrant-memory": lambda _, folder: ("qdrant", {"path": None}),
     "qdrant-folder": lambda _, folder: ("qdrant", {"path": str(folder / "qdrant")}),
     "qdrant-server": lambda request, _: ("qdrant", request.getfixturevalue("qdrant_server")),
@@ -134,6 +140,25 @@ def weaviate_options() -> Iterator[dict[str, Any]]:
 def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Options for the Qdrant server of the environment, or for the one of `tests/`."""
     with open_qdrant_server(tmp_path_factory.mktemp("qdrant-server")) as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
+def pgvector_options() -> Iterator[dict[str, Any]]:
+    """A real PostgreSQL with pgvector; the index from the first row on, so that all tests use it."""
+    given = os.environ.get("RAG_APP_TEST_PGVECTOR_URL")
+    with nullcontext() if given else PostgresServer() as server:
+        url = given or server.url
+        schema = f"rag_app_test_{uuid.uuid4().hex[:12]}"
+        yield {"url": url, "schema_name": schema, "exact_below": 0}
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+
+
+@pytest.fixture(scope="session")
+def pinecone_options() -> Iterator[dict[str, Any]]:
+    """A server of Pinecone's protocol, or the service itself where its key is in the environment."""
+    with open_pinecone() as options:
         yield options
 
 
