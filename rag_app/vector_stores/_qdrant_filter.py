@@ -1,0 +1,289 @@
+"""Filters in Qdrant's terms: facts, numbers and beginnings of strings beside each row's metadata.
+
+Qdrant's own comparisons are not ours (a list matches when one element does, 1 is not 1.0, strings
+have no order, large integers are rounded). So beside its metadata each point has
+
+- `facts`: a UUID, the first half of a SHA-256, for everything that can be asked by equality: of
+  what type a field is, its value, and each element of a list;
+- `numbers`: each number by field, as a float64 holds it;
+- `words`: the first `REACH` bytes of each string as up to four whole numbers that sort like it.
+
+What these cannot answer (substrings, numbers from 2**53 on, order beyond a string's first bytes) is
+rendered as a condition that lets too much pass, and marked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import quote
+
+from rag_app.filters import MISSING, And, Compare, Contains, Exists, In, Not, Or, look_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from rag_app.filters import Node
+    from rag_app.types import Metadata
+
+EXACT: Final = 2**53
+"""Integers below this size are exact as floats; others are rounded, but not to below it."""
+
+PIECE: Final = 6
+"""Bytes of a string in one number of `words`: with their count in three bits, exact as a float."""
+
+REACH: Final = 4 * PIECE
+"""Bytes of a string that `words` holds; UTF-8 sorts by code point, so its bytes do."""
+
+MAX_CONDITIONS: Final = 200
+"""Larger filters are not rendered: Qdrant would check each condition on each point."""
+
+MAX_DEPTH: Final = 20
+"""Nor deeper ones: servers parse JSON to a limited depth."""
+
+TYPES: Final = ("null", "bool", "number", "string", "list", "object")
+
+Where: TypeAlias = dict[str, Any] | bool
+"""A Qdrant filter as its REST interface writes it, or True for every row and False for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """`where` passes at least the rows that match, and when `exact` no others.
+
+    `ordered` are the payload fields that it compares by order.
+    """
+
+    where: Where
+    exact: bool
+    ordered: frozenset[str] = frozenset()
+
+
+def encode_facts(metadata: Metadata) -> dict[str, Any]:
+    """The payload that conditions on `metadata` are asked of."""
+    facts: set[str] = set()
+    numbers: dict[str, float] = {}
+    words: dict[str, int] = {}
+    for path in set(_list_paths(metadata)):
+        value = look_up(metadata, path)
+        if value is MISSING:  # a key with dots hides it
+            continue
+        facts.update(_list_facts(path, value))
+        if isinstance(value, str):
+            words |= {f"{n}:{quote(path, '')}": piece for n, piece in enumerate(_cut(value))}
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            numbers[f":{quote(path, '')}"] = _to_float(value)
+    held = {"facts": sorted(facts), "numbers": numbers, "words": words}
+    return {name: value for name, value in held.items() if value}
+
+
+def render(node: Node | None) -> Rendered:
+    """`node` as a Qdrant filter."""
+    if node is None:
+        return Rendered(where=True, exact=True)
+    conditions, depth = _measure(node)
+    if conditions > MAX_CONDITIONS or depth > MAX_DEPTH:
+        return Rendered(where=True, exact=False)
+    return _render(node)
+
+
+def _render(node: Node) -> Rendered:
+    match node:
+        case Not(inner):
+            return _negate(_render(inner))
+        case And(nodes):
+            return _require_all([_render(each) for each in nodes])
+        case Or(nodes):
+            return _require_one([_render(each) for each in nodes])
+    return _render_field(node)
+
+
+def _render_field(node: In | Compare | Contains | Exists) -> Rendered:
+    match node:
+        case In(field, values):
+            return _render_values(field, values)
+        case Compare(field, operator, str(value)):
+            return _render_string_order(field, operator, value)
+        case Compare(field, operator, value):
+            return _render_number_order(field, operator, value)
+        case Contains(field, value):
+            return _render_contains(field, value)
+        case Exists(field):
+            return Rendered(_exist(field), exact=True)
+
+
+def _render_values(field: str, values: Iterable[Any]) -> Rendered:
+    if not (listed := list(values)):
+        return Rendered(where=False, exact=True)
+    facts = dict.fromkeys(_value_fact(field, value) for value in listed)
+    found = _have(*facts)
+    if any(value is None for value in listed):
+        return Rendered({"should": [found, {"must_not": [_exist(field)]}]}, exact=True)
+    return Rendered(found, exact=True)
+
+
+def _render_number_order(field: str, operator: str, bound: float) -> Rendered:
+    if abs(bound) >= EXACT:
+        return Rendered(_have(_type_fact("number", field)), exact=False)
+    name = f'numbers.":{quote(field, "")}"'
+    return Rendered(_compare(name, operator, bound), True, frozenset([name]))
+
+
+def _render_contains(field: str, part: Any) -> Rendered:
+    element = _have(_fact("~", field, part))
+    if not isinstance(part, str):
+        return Rendered(element, exact=True)
+    return Rendered({"should": [element, _have(_type_fact("string", field))]}, exact=False)
+
+
+def _render_string_order(field: str, operator: str, bound: str) -> Rendered:
+    """`pieces` compare one after the other: the first that differs decides."""
+    pieces = _cut(bound)
+    exact = len(bound.encode()) < REACH
+    strict = "$gt" if operator.startswith("$g") else "$lt"
+    names = [f'words."{n}:{quote(field, "")}"' for n in range(len(pieces))]
+    ways: list[dict[str, Any]] = []
+    for last, (name, piece) in enumerate(zip(names, pieces, strict=True)):
+        same = [_equal(*pair) for pair in zip(names[:last], pieces, strict=False)]
+        if last < len(pieces) - 1:
+            ways.append({"must": [*same, _compare(name, strict, piece)]})
+        else:  # of longer strings the rest is not known here
+            decisive = operator if exact else f"{strict}e"
+            ways.append({"must": [*same, _compare(name, decisive, piece)]})
+    return Rendered({"should": ways}, exact, frozenset(names))
+
+
+def _negate(inner: Rendered) -> Rendered:
+    if not inner.exact:
+        return Rendered(where=True, exact=False)
+    if isinstance(inner.where, bool):
+        return Rendered(not inner.where, exact=True)
+    return Rendered({"must_not": [inner.where]}, True, inner.ordered)
+
+
+def _require_all(parts: list[Rendered]) -> Rendered:
+    if any(part.where is False for part in parts):
+        return Rendered(where=False, exact=True)
+    exact = all(part.exact for part in parts)
+    wheres = [part.where for part in parts if part.where is not True]
+    where: Where = {"must": wheres} if wheres else True
+    return Rendered(where, exact, _all_ordered(parts))
+
+
+def _require_one(parts: list[Rendered]) -> Rendered:
+    if any(part.where is True for part in parts):
+        return Rendered(where=True, exact=any(p.where is True and p.exact for p in parts))
+    wheres = [part.where for part in parts if part.where is not False]
+    where: Where = {"should": wheres} if wheres else False
+    return Rendered(where, all(part.exact for part in parts), _all_ordered(parts))
+
+
+def _all_ordered(parts: list[Rendered]) -> frozenset[str]:
+    return frozenset[str]().union(*(part.ordered for part in parts))
+
+
+def _have(*facts: str) -> dict[str, Any]:
+    return {"key": "facts", "match": {"any": list(facts)}}
+
+
+def _exist(field: str) -> dict[str, Any]:
+    return _have(*(_type_fact(each, field) for each in TYPES))
+
+
+def _compare(name: str, operator: str, bound: float) -> dict[str, Any]:
+    return {"key": name, "range": {operator.removeprefix("$"): bound}}
+
+
+def _equal(name: str, value: int) -> dict[str, Any]:
+    return {"key": name, "range": {"gte": value, "lte": value}}
+
+
+def _list_facts(path: str, value: Any) -> Iterator[str]:
+    yield _type_fact(_type_of(value), path)
+    if value is not None:
+        yield _value_fact(path, value)
+    if isinstance(value, list):
+        yield from (_fact("~", path, element) for element in value)
+
+
+def _value_fact(path: str, value: Any) -> str:
+    return _type_fact("null", path) if value is None else _fact("=", path, value)
+
+
+@lru_cache(4096)
+def _type_fact(type: str, path: str) -> str:
+    return _digest(f"{type}\0{path}")
+
+
+def _fact(kind: str, path: str, value: Any) -> str:
+    return _digest(f"{kind}\0{path}\0{_canonical(value)}")
+
+
+def _digest(words: str) -> str:
+    return hashlib.sha256(words.encode()).hexdigest()[:32]
+
+
+def _canonical(value: Any) -> str:
+    """One text, without NUL, for all JSON values that are the same."""
+    if isinstance(value, float) and not value.is_integer():
+        return repr(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{int(value):x}"  # 1.0 is 1
+    if isinstance(value, list):
+        return f"[{','.join(map(_canonical, value))}]"
+    if isinstance(value, dict):
+        items = (f"{json.dumps(key)}:{_canonical(value[key])}" for key in sorted(value))
+        return f"{{{','.join(items)}}}"
+    return json.dumps(value)
+
+
+def _type_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    names = {str: "string", list: "list", dict: "object"}
+    return next((name for type, name in names.items() if isinstance(value, type)), "number")
+
+
+def _cut(text: str) -> list[int]:
+    """The string's first bytes as numbers that sort as it does, up to the piece in which it ends.
+
+    In a piece that the string ends in, how many bytes there are tells an end from a NUL.
+    """
+    data = text[:REACH].encode()[:REACH]
+    pieces = [data[at : at + PIECE] for at in range(0, min(len(data) + 1, REACH), PIECE)]
+    return [int.from_bytes(each.ljust(PIECE, b"\0")) << 3 | len(each) for each in pieces]
+
+
+def _measure(node: Node) -> tuple[int, int]:
+    """How many conditions and levels it has."""
+    match node:
+        case Not(inner):
+            conditions, depth = _measure(inner)
+            return conditions, depth + 1
+        case And(nodes) | Or(nodes):
+            sizes = [(0, 0), *map(_measure, nodes)]
+            return sum(size for size, _ in sizes), 1 + max(depth for _, depth in sizes)
+    return 1, 1
+
+
+def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """The name of every field, nested ones with dots."""
+    for key, value in metadata.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{rest}" for rest in _list_paths(value))
+
+
+def _to_float(number: float) -> float:
+    if isinstance(number, int) and abs(number) < EXACT:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return sys.float_info.max if number > 0 else -sys.float_info.max

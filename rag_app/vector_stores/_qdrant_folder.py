@@ -1,0 +1,168 @@
+"""Points in a folder: Qdrant's engine in this process. A write that returned is on the disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rag_app.errors import StoreError
+from rag_app.vector_stores._qdrant_edge import to_filter
+from rag_app.vector_stores._qdrant_points import CONTENT, Found, check_mark, make_mark
+from rag_app.vector_stores._qdrant_shard import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from rag_app.vector_stores._qdrant_points import Point, Vector
+
+BATCH: Final = 1000
+"""Points in one write: each is in the shard whole or not at all."""
+
+
+class FolderPoints:
+    """`Points` in a folder; without one, in a temporary folder that goes with it."""
+
+    def __init__(self, folder: Path | None, name: str, options: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._name = name
+        self._options = options
+        self._shard: Shard | None = None
+        self._forget_temporary: Any = None
+        self._closed = False
+        self._lock = threading.RLock()
+        self.where = "memory" if folder is None else repr(str(folder))
+
+    @property
+    def dimension(self) -> int | None:
+        """See `Points`."""
+        with self._using() as shard:
+            return None if shard.mark is None else int(shard.mark["dimension"])
+
+    def require(self, dimension: int) -> None:
+        """See `Points`."""
+        with self._using() as shard:
+            if shard.mark is None:
+                shard.make(make_mark(self._name, dimension, self._options))
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """See `Points`."""
+        from qdrant_edge import Point as EdgePoint
+        from qdrant_edge import UpdateOperation
+
+        with self._using() as shard:
+            for start in range(0, len(points), BATCH):
+                part = [EdgePoint(*point) for point in points[start : start + BATCH]]
+                shard.write(UpdateOperation.upsert_points(part), len(part))
+            shard.flush()
+
+    def search(
+        self, vector: Vector, k: int, where: dict[str, Any] | None, *, exact: bool
+    ) -> list[Found]:
+        """See `Points`."""
+        import qdrant_edge
+
+        request = qdrant_edge.SearchRequest(
+            qdrant_edge.Query.Nearest(vector),
+            limit=k,
+            filter=to_filter(where),
+            params=qdrant_edge.SearchParams(hnsw_ef=self._options["ef_search"], exact=exact),
+            with_vector=True,
+            with_payload=CONTENT,
+        )
+        with self._using() as shard:
+            found = [] if shard.engine is None else shard.engine.search(request)
+        return [Found(point.payload, point.vector) for point in found]
+
+    def read(self, uuids: Sequence[str]) -> list[Found]:
+        """See `Points`."""
+        with self._using() as shard:
+            engine = shard.engine
+            found = [] if engine is None else engine.retrieve(list(uuids), CONTENT, True)
+        return [Found(point.payload, point.vector) for point in found]
+
+    def list_page(
+        self,
+        where: dict[str, Any] | None,
+        start: Any,
+        limit: int,
+        *,
+        names: Collection[str],
+        vectors: bool,
+    ) -> tuple[list[Found], Any]:
+        """See `Points`."""
+        import qdrant_edge
+
+        request = qdrant_edge.ScrollRequest(
+            start, limit, to_filter(where), with_payload=list(names), with_vector=vectors
+        )
+        with self._using() as shard:
+            found, after = ([], None) if shard.engine is None else shard.engine.scroll(request)
+        return [Found(point.payload, point.vector) for point in found], after
+
+    def index(self, names: Collection[str]) -> None:
+        """See `Points`."""
+        with self._using() as shard:
+            if shard.engine is not None:
+                shard.index(names)
+
+    def count(self, where: dict[str, Any] | None) -> int:
+        """See `Points`."""
+        import qdrant_edge
+
+        request = qdrant_edge.CountRequest(exact=True, filter=to_filter(where))
+        with self._using() as shard:
+            return 0 if shard.engine is None else int(shard.engine.count(request))
+
+    def delete(self, uuids: Sequence[str]) -> None:
+        """See `Points`."""
+        import qdrant_edge
+
+        with self._using() as shard:
+            if shard.engine is not None:
+                operation = qdrant_edge.UpdateOperation.delete_points(list(uuids))
+                shard.write(operation, len(uuids))
+                shard.flush()
+
+    def drop(self) -> None:
+        """See `Points`."""
+        with self._using() as shard:
+            if shard.mark is not None:
+                shard.drop()
+
+    def close(self) -> None:
+        """See `Points`."""
+        with self._lock:
+            self._closed = True
+            shard, self._shard = self._shard, None
+            if shard is not None:
+                shard.release()
+            if self._forget_temporary is not None:
+                self._forget_temporary()
+
+    @contextmanager
+    def _using(self) -> Iterator[Shard]:
+        """The shard, for this thread alone: the engine lets no other thread run anyway."""
+        with self._lock:
+            if self._closed:
+                wrong = f"the store in {self.where} is closed"
+                raise StoreError("vector_store.qdrant", wrong, "Open the store again.")
+            if self._shard is None:
+                self._shard = self._open()
+            shard = self._shard
+        with shard.lock:
+            shard.require_there()
+            if shard.mark is not None:
+                check_mark(shard.mark, self._options, f"the collection in {self.where}")
+            yield shard
+
+    def _open(self) -> Shard:
+        if self._folder is not None:
+            return Shard.open(self._folder, self._name, lasting=True)
+        temporary = tempfile.mkdtemp(prefix="rag-app-qdrant-")
+        self._forget_temporary = weakref.finalize(self, shutil.rmtree, temporary)
+        return Shard.open(Path(temporary), self._name, lasting=False)
