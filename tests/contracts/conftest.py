@@ -19,6 +19,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from rag_app import registry
 from tests.pinecone_server import open_pinecone
+from tests.milvus_server import open_milvus_server
 from tests.postgres_server import PostgresServer
 from tests.qdrant_server import open_qdrant_server
 
@@ -39,6 +40,8 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
     ),
     "chroma-folder": lambda _, folder: ("chroma", {"path": str(folder / "chroma")}),
     "chroma-server": lambda request, _: ("chroma", {"url": request.getfixturevalue("chroma_url")}),
+    "milvus-lite": lambda _, folder: ("milvus", {"path": str(folder / "milvus")}),
+    "milvus-server": lambda request, _: ("milvus", request.getfixturevalue("milvus_options")),
     "pinecone": lambda request, _: ("pinecone", request.getfixturevalue("pinecone_options")),
     "weaviate": lambda request, _: ("weaviate", request.getfixturevalue("weaviate_options")),
     "pgvector": lambda request, _: ("pgvector", request.getfixturevalue("pgvector_options")),
@@ -157,9 +160,20 @@ def pgvector_options() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def pinecone_options() -> Iterator[dict[str, Any]]:
-    """A server of Pinecone's protocol, or the service itself where its key is in the environment."""
+    """A server of Pinecone's protocol; the service itself where the environment has its key."""
     with open_pinecone() as options:
         yield options
+
+
+@pytest.fixture(scope="session")
+def milvus_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A Milvus server's address: a real one's from the environment, else one of its own."""
+    if url := os.environ.get("RAG_APP_TEST_MILVUS_URL"):
+        key = os.environ.get("RAG_APP_TEST_MILVUS_KEY")
+        yield {"url": url, **({"api_key": key} if key else {})}
+    else:
+        with open_milvus_server(tmp_path_factory.mktemp("milvus-server")) as url:
+            yield {"url": url}
 
 
 def _open_place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:

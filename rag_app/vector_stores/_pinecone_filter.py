@@ -1,0 +1,309 @@
+"""Filters and metadata in Pinecone's terms, with nothing lost on the way.
+
+Pinecone compares strings for equality only, has no null, no nested objects and no lists but those
+of strings. So a record carries, beside its metadata as JSON, what its filters need:
+
+- `TOKENS`, a list of digests: one for each field with its value, one for each field with its type,
+  and one for each element of a list. Pinecone's `$in` and `$nin` on a list of strings ask whether
+  any, or none, of its elements is among those given, so equality of any JSON value is exact.
+- the number in each field that holds one, as a float;
+- the first `PREFIX` bytes of each string, as numbers that stand in the order of the strings.
+
+What these cannot decide (substrings, the order of longer strings, numbers from 2**53 on) is
+rendered as a condition that lets too much pass, and marked.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from rag_app.filters import MISSING, And, Compare, Contains, Exists, In, Not, Or, look_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rag_app.filters import Node, Ordering
+    from rag_app.types import Metadata
+
+TOKENS: Final = "tokens"
+"""The key of the digests."""
+
+UNINDEXED: Final = "?"
+"""The only token of a record whose tokens would not fit; every filter lets it pass."""
+
+EXACT: Final = 2**53
+"""Integers below this size are exact as floats; others are rounded, but not to below it."""
+
+WIDTH: Final = 6
+"""Bytes of a string in one number: 257**6 is below 2**53."""
+
+PREFIX: Final = 4 * WIDTH
+"""Bytes of a string whose order is kept; a bound shorter than this is decided exactly."""
+
+MAX_CONDITIONS: Final = 50
+"""Larger filters are not rendered."""
+
+MOST: Final = 10_000
+"""Values in one filter: Pinecone's limit for `$in` and `$nin`."""
+
+TYPES: Final = ("number", "string", "other")
+
+OPPOSITE: Final[dict[Ordering, Ordering]] = {
+    "$gt": "$lte",
+    "$gte": "$lt",
+    "$lt": "$gte",
+    "$lte": "$gt",
+}
+STRICT: Final[dict[Ordering, Ordering]] = {
+    "$gt": "$gt",
+    "$gte": "$gt",
+    "$lt": "$lt",
+    "$lte": "$lt",
+}
+LOOSE: Final[dict[Ordering, Ordering]] = {
+    "$gt": "$gte",
+    "$gte": "$gte",
+    "$lt": "$lte",
+    "$lte": "$lte",
+}
+
+Where: TypeAlias = dict[str, Any] | bool
+"""A Pinecone filter, or True for every record and False for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """`where` passes at least the rows that match, and when `exact` no others."""
+
+    where: Where
+    exact: bool
+
+
+def encode(metadata: Metadata) -> dict[str, Any]:
+    """What a record carries so that filters on `metadata` can be asked."""
+    tokens: set[str] = set()
+    held: dict[str, Any] = {}
+    for path in _list_paths(metadata):
+        value = look_up(metadata, path)
+        if value is MISSING:
+            continue
+        tokens |= {_name("is", path, _write(value)), _name("type", path, _type_of(value))}
+        if isinstance(value, list):
+            tokens |= {_name("has", path, _write(element)) for element in value}
+        elif isinstance(value, str):
+            for position, number in enumerate(_order_numbers(value)):
+                held[_string_key(path, position)] = number
+        elif _type_of(value) == "number":
+            held[_number_key(path)] = _to_float(value)
+    # An empty list is no value of Pinecone's: a row without metadata has a token all the same.
+    held[TOKENS] = sorted(tokens) or ["-"]
+    return held
+
+
+def render(node: Node | None) -> Rendered:
+    """`node` as a Pinecone filter."""
+    if node is None:
+        return Rendered(where=True, exact=True)
+    conditions, values = _measure(node)
+    if conditions > MAX_CONDITIONS or values > MOST:
+        return Rendered(where=True, exact=False)
+    rendered = _render(node, negated=False)
+    if isinstance(rendered.where, bool):
+        return rendered
+    return _require_one([rendered, Rendered(_any_of([UNINDEXED]), rendered.exact)])
+
+
+def _render(node: Node, *, negated: bool) -> Rendered:
+    match node:
+        case Not(inner):
+            return _render(inner, negated=not negated)
+        case And(nodes) | Or(nodes):
+            parts = [_render(each, negated=negated) for each in nodes]
+            all_needed = isinstance(node, And) is not negated
+            return _require_all(parts) if all_needed else _require_one(parts)
+        case In(field, values):
+            return _render_values(field, values, negated)
+        case Compare(field, operator, value):
+            if isinstance(value, str):
+                return _render_order(field, operator, value, negated)
+            return _render_number(field, operator, value, negated)
+        case Contains(field, part):
+            return _render_contains(field, part, negated)
+        case Exists(field):
+            types = [_name("type", field, each) for each in TYPES]
+            return Rendered(_none_of(types) if negated else _any_of(types), exact=True)
+
+
+def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Rendered:
+    if not values:
+        return Rendered(negated, exact=True)
+    tokens = [_name("is", field, _write(value)) for value in values]
+    among = Rendered(_none_of(tokens) if negated else _any_of(tokens), exact=True)
+    if all(value is not None for value in values):
+        return among
+    there = _render(Exists(field), negated=not negated)  # a missing field counts as null
+    return _require_all([among, there]) if negated else _require_one([among, there])
+
+
+def _render_number(field: str, operator: Ordering, value: float, negated: bool) -> Rendered:
+    is_number = _name("type", field, "number")
+    if abs(value) >= EXACT:
+        return Rendered(negated or _any_of([is_number]), exact=False)
+    key = _number_key(field)
+    if not negated:
+        return Rendered({key: {operator: float(value)}}, exact=True)
+    beyond = {key: {OPPOSITE[operator]: float(value)}}
+    return Rendered({"$or": [_none_of([is_number]), beyond]}, exact=True)
+
+
+def _render_order(field: str, operator: Ordering, value: str, negated: bool) -> Rendered:
+    exact = len(value.encode()) < PREFIX
+    if not negated:
+        return Rendered(_compare_numbers(field, operator, value, exact), exact)
+    beyond = _compare_numbers(field, OPPOSITE[operator], value, exact)
+    no_string = _none_of([_name("type", field, "string")])
+    return Rendered({"$or": [no_string, beyond]}, exact)
+
+
+def _compare_numbers(field: str, operator: Ordering, value: str, exact: bool) -> dict[str, Any]:
+    """The numbers of a string stand as the strings do: the first that differs decides."""
+    *before, (position, last) = enumerate(_order_numbers(value))
+    final = operator if exact else LOOSE[operator]
+    condition: dict[str, Any] = {_string_key(field, position): {final: last}}
+    for position, number in reversed(before):
+        key = _string_key(field, position)
+        same = {"$and": [{key: {"$eq": number}}, condition]}
+        condition = {"$or": [{key: {STRICT[operator]: number}}, same]}
+    return condition
+
+
+def _render_contains(field: str, part: Any, negated: bool) -> Rendered:
+    tokens = [_name("has", field, _write(part))]
+    if negated:
+        return Rendered(_none_of(tokens), exact=not isinstance(part, str))
+    if isinstance(part, str):
+        return Rendered(_any_of([*tokens, _name("type", field, "string")]), exact=False)
+    return Rendered(_any_of(tokens), exact=True)
+
+
+def _require_all(parts: list[Rendered]) -> Rendered:
+    if any(part.where is False for part in parts):
+        return Rendered(where=False, exact=True)
+    wheres = [part.where for part in parts if part.where is not True]
+    return Rendered(_join("$and", wheres) if wheres else True, all(part.exact for part in parts))
+
+
+def _require_one(parts: list[Rendered]) -> Rendered:
+    if any(part.where is True for part in parts):
+        return Rendered(where=True, exact=any(p.where is True and p.exact for p in parts))
+    wheres = [part.where for part in parts if part.where is not False]
+    exact = all(part.exact for part in parts)
+    return Rendered(_join("$or", wheres), exact) if wheres else Rendered(where=False, exact=True)
+
+
+def _join(operator: str, wheres: Sequence[Where]) -> Where:
+    return wheres[0] if len(wheres) == 1 else {operator: list(wheres)}
+
+
+def _any_of(tokens: list[str]) -> dict[str, Any]:
+    return {TOKENS: {"$in": tokens}}
+
+
+def _none_of(tokens: list[str]) -> dict[str, Any]:
+    return {TOKENS: {"$nin": tokens}}
+
+
+def _measure(node: Node) -> tuple[int, int]:
+    """How many conditions and values it has."""
+    match node:
+        case Not(inner):
+            return _measure(inner)
+        case And(nodes) | Or(nodes):
+            sizes = [(1, 0), *map(_measure, nodes)]
+            return sum(size for size, _ in sizes), sum(size for _, size in sizes)
+        case In(_, values):
+            return 1, len(values)
+    return 1, 1
+
+
+def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """The name of every field, nested ones with dots."""
+    for key, value in metadata.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{rest}" for rest in _list_paths(value))
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, str):
+        return "string"
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else "other"
+
+
+def _write(value: Any) -> str:
+    """A text that two JSON values share exactly when they are the same."""
+    if isinstance(value, str):
+        return f"s{value}"
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (int, float)):
+        return f"{int(value):x}" if value == int(value) else float(value).hex()
+    if isinstance(value, list):
+        return "l" + _write_all(map(_write, value))
+    pairs = sorted((key, _write(item)) for key, item in value.items())
+    return "o" + _write_all(part for pair in pairs for part in pair)
+
+
+def _write_all(parts: Iterator[str]) -> str:
+    return "".join(f"{len(part)}:{part}" for part in parts)
+
+
+def _name(kind: str, path: str, content: str) -> str:
+    """The token for something that is said of a field."""
+    if len(content) > 100:
+        return _digest(kind, path, content)
+    return _digest_again(kind, path, content)
+
+
+def _digest(kind: str, path: str, content: str) -> str:
+    said = f"{kind} {len(path)} {path} {content}".encode()
+    return base64.urlsafe_b64encode(hashlib.blake2b(said, digest_size=12).digest()).decode()
+
+
+_digest_again = lru_cache(maxsize=50_000)(_digest)
+
+
+def _number_key(path: str) -> str:
+    return f"n_{_name('key', path, '')}"
+
+
+def _string_key(path: str, position: int) -> str:
+    return f"s{position}_{_name('key', path, '')}"
+
+
+def _order_numbers(text: str) -> list[int]:
+    """The beginning of a string, and the end where it is within `PREFIX`, as numbers that stand in
+    the order of the code points (which is that of the bytes of UTF-8); the end comes before all."""
+    content = text[:PREFIX].encode()[:PREFIX]
+    count = min(len(content) // WIDTH + 1, PREFIX // WIDTH)
+    digits = [*(byte + 1 for byte in content), *[0] * WIDTH]
+    return [_join_digits(digits[WIDTH * i : WIDTH * (i + 1)]) for i in range(count)]
+
+
+def _join_digits(digits: list[int]) -> int:
+    number = 0
+    for digit in digits:
+        number = number * 257 + digit
+    return number
+
+
+def _to_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return sys.float_info.max if number > 0 else -sys.float_info.max
