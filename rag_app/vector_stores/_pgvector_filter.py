@@ -26,8 +26,8 @@ EXACT: Final = 2**53
 """Floats below this size are written as they print; others are integers, and written in full."""
 
 _ESCAPES: Final = {
-    chr(code): f"\x01{first}{second}"
-    for code, (first, second) in enumerate(["\x02\x02", "\x02\x03", "\x03\x02", "\x03\x03"])
+    chr(code): f"\x01{end}"
+    for code, end in enumerate(["\x02\x02", "\x02\x03", "\x03\x02", "\x03\x03"])
 }
 """U+0001 begins an escape and nothing else, U+0002 and U+0003 only end one: so escaped texts have
 the order of the plain ones, and contain the same parts."""

@@ -148,7 +148,7 @@ def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
 
 @pytest.fixture(scope="session")
 def pgvector_options() -> Iterator[dict[str, Any]]:
-    """A real PostgreSQL with pgvector; the index from the first row on, so that all tests use it."""
+    """A real PostgreSQL with pgvector; indexed from the first row on, so that all tests use it."""
     given = os.environ.get("RAG_APP_TEST_PGVECTOR_URL")
     with nullcontext() if given else PostgresServer() as server:
         url = given or server.url
