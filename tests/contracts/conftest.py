@@ -18,8 +18,8 @@ import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from rag_app import registry
-from tests.pinecone_server import open_pinecone
 from tests.milvus_server import open_milvus_server
+from tests.pinecone_server import open_pinecone
 from tests.postgres_server import PostgresServer
 from tests.qdrant_server import open_qdrant_server
 
