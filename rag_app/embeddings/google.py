@@ -103,7 +103,12 @@ def build(config: Config) -> RemoteEmbeddings:
     client = Client(
         vertexai=False,  # which an environment variable would decide
         api_key=key.get_secret_value(),
-        http_options=HttpOptions(base_url=address, timeout=int(config.timeout * 1000)),
+        http_options=HttpOptions(
+            base_url=address,
+            timeout=int(config.timeout * 1000),
+            # Else a server could send texts and key elsewhere.
+            client_args={"follow_redirects": False},
+        ),
     )
     tasks: dict[Purpose, TaskType] = {"document": config.document_task, "query": config.query_task}
 
