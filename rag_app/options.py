@@ -61,10 +61,18 @@ def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
     return path.expanduser() if folder is None else Path(folder) / path.expanduser()
 
 
+def _find_folder(name: str, info: ValidationInfo) -> str:
+    folder = Path((info.context or {}).get("folder", ""), Path(name).expanduser())
+    return str(folder) if folder.is_dir() else name
+
+
 FilePath = Annotated[Path, AfterValidator(_from_config_folder)]
 """A path; a relative one starts at the folder of the config file."""
+
+FolderOrName = Annotated[str, AfterValidator(_find_folder)]
+"""A folder, a relative one beside the config file; else a name of something elsewhere."""
 
 Secret = SecretStr
 """A value that is never shown. In YAML it must be given as `${VARIABLE}`; a literal is refused."""
 
-__all__ = ["OPERATIONAL", "Field", "FilePath", "Options", "Secret"]
+__all__ = ["OPERATIONAL", "Field", "FilePath", "FolderOrName", "Options", "Secret"]

@@ -60,6 +60,7 @@ class CrossEncoderModel:
                         revision=self._config.revision,
                         max_length=self._config.max_length,
                         device=self._config.device,
+                        model_kwargs={"dtype": self._config.dtype},
                         trust_remote_code=False,
                     )
                 except (OSError, ValueError, RuntimeError) as error:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import AfterValidator, ValidationInfo
-
-from rag_app.options import OPERATIONAL, Field, Options
+from rag_app.options import OPERATIONAL, Field, FolderOrName, Options
 
 if TYPE_CHECKING:
     from rag_app.rerankers._cross_encoder import CrossEncoderReranker
 
 
-def _find_folder(name: str, info: ValidationInfo) -> str:
-    """A folder of that name beside the config file, else the name as it is."""
-    folder = Path((info.context or {}).get("folder", ""), Path(name).expanduser())
-    return str(folder) if folder.is_dir() else name
-
-
 class Config(Options):
     """Options of the cross-encoder."""
 
-    model: Annotated[str, AfterValidator(_find_folder)] = Field(
+    model: FolderOrName = Field(
         min_length=1,
         description="A folder with a model, or a name on the Hugging Face hub, for example "
         "cross-encoder/ms-marco-MiniLM-L6-v2; a name is downloaded at first use and kept.",
@@ -42,6 +33,11 @@ class Config(Options):
         None,
         description="cpu, cuda, cuda:1, mps; the best there is when left out.",
         json_schema_extra=OPERATIONAL,
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto",
+        description="Numbers the model computes with; 'auto' is what its weights are stored as. "
+        "Half precision halves memory and moves scores a little.",
     )
 
 
