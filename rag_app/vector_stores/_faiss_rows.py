@@ -155,21 +155,25 @@ class FaissRows(SqliteRows[FaissIndex]):
                 return
             self._sweep()
             file = f"index-{self._collection}-{uuid.uuid4().hex}.faiss"
-            self._connection.execute(
-                "INSERT OR REPLACE INTO indexes VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    *(self._collection, file, self._write(searched, folder / file)),
-                    *(self._seen, self._describe(), searched.trained_on),
-                ),
-            )
+            before = self._point_to(file, self._write(searched, folder / file), searched)
         searched.changed = 0
-        with self._writing():
-            self._sweep()
+        if before is not None:
+            (folder / before).unlink(missing_ok=True)
+
+    def _point_to(self, file: str, digest: str, searched: FaissIndex) -> str | None:
+        """Make `file` the saved index; the one before is returned."""
+        before = self._connection.execute(
+            "SELECT file FROM indexes WHERE collection = ?", (self._collection,)
+        ).fetchone()
+        line = (self._collection, file, digest, self._seen, self._describe(), searched.trained_on)
+        self._connection.execute("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?, ?, ?, ?)", line)
+        return None if before is None else str(before[0])
 
     def _write(self, searched: FaissIndex, path: Path) -> str:
         try:
             digest = searched.write(path)
         except RuntimeError as error:
+            path.unlink(missing_ok=True)
             raise StoreError(
                 self.place,
                 f"the index could not be saved as {str(path)!r}: {error}",

@@ -80,8 +80,8 @@ class Config(Options):
         None,
         ge=1,
         le=1_000_000,
-        description="Of ivf: clusters that a search looks into; null takes half of them, 64 at least. "
-        "FAISS's default is 1.",
+        description="Of ivf: clusters that a search looks into; null takes half of them, at least "
+        "64. FAISS's default is 1.",
     )
 
     @model_validator(mode="after")
