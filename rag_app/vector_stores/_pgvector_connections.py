@@ -34,6 +34,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 """What the URL does not say; in seconds."""
 
+_SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "options")
+
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that gives up on a server that says nothing.
@@ -169,10 +171,10 @@ def read_url(url: str) -> dict[str, Any]:
 
 
 def hide_secrets(text: str, url: str) -> str:
-    """`text` without the password and what else the URL says beside user, host and database."""
-    plain = {"user", "host", "port", "dbname", "connect_timeout", "application_name"}
-    hidden = [str(value) for name, value in read_url(url).items() if name not in plain]
-    for secret in sorted({*hidden, *map(quote, hidden)} - {""}, key=len, reverse=True):
+    """`text` without the passwords that the URL holds."""
+    given = read_url(url)
+    hidden = [str(given[name]) for name in _SECRETS if given.get(name)]
+    for secret in sorted({*hidden, *map(quote, hidden)}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -17,15 +16,17 @@ from rag_app.rows import Row, wrong_dimension
 from rag_app.urls import show_url
 from rag_app.vector_stores._pgvector_collection import Collections
 from rag_app.vector_stores._pgvector_connections import Connections, hide_secrets
-from rag_app.vector_stores._pgvector_filter import Condition, dump, escape, unescape
-from rag_app.vector_stores._pgvector_wire import (
-    TEXT,
-    UUID,
-    Encoded,
-    encode_array,
-    encode_vectors,
-    make_key,
+from rag_app.vector_stores._pgvector_filter import Condition
+from rag_app.vector_stores._pgvector_statements import (
+    COLUMNS,
+    PAGE,
+    cut,
+    encode_keys,
+    read,
+    search,
+    write,
 )
+from rag_app.vector_stores._pgvector_wire import Encoded, make_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,19 +38,11 @@ if TYPE_CHECKING:
     from rag_app.vector_stores._pgvector_connections import Connection
     from rag_app.vector_stores.pgvector import Config
 
-PAGE: Final = 1000
-"""Rows that are written or read at a time."""
-
-PAGE_BYTES: Final = 16_000_000
-"""Size from which a page has fewer rows."""
-
 MOST_SCANNED: Final = 20_000
 """Rows that the index may visit for one query before all are read instead; pgvector's default."""
 
 SECONDS_KNOWN: Final = 1.0
 """How long what is known of a collection counts without asking again."""
-
-_COLUMNS: Final = "id, text, metadata, embedding"
 
 T = TypeVar("T")
 
@@ -85,19 +78,19 @@ class PgvectorRows:
     def upsert(self, rows: Sequence[Row]) -> None:
         """See `Rows`. One transaction: all rows are written or none."""
         ordered = sorted(((make_key(row.id), row) for row in rows), key=lambda pair: pair[0])
-        pages = list(_cut(ordered))
+        pages = list(cut(ordered))
 
-        def write(connection: Connection, collection: Collection | None) -> bool:
+        def put(connection: Connection, collection: Collection | None) -> bool:
             with connection.transaction():
                 if collection is None:
                     collection = self._make(connection, len(rows[0].vector))
                 self._require_dimension(rows, collection)
                 for page in pages:
-                    _write(connection, collection, page)
+                    write(connection, collection, page)
             return self._is_index_due(connection, collection)
 
         with self._explain():
-            if self._run(write, reads=False):
+            if self._run(put, reads=False):
                 with self._connections.lend() as connection:
                     self._collections.build_index(connection, self._name)
                 self._known = None
@@ -109,36 +102,36 @@ class PgvectorRows:
         condition = None if where is None else Condition(where)
         bound = Encoded(Vector(vector).to_binary())
 
-        def search(connection: Connection, collection: Collection | None) -> list[Row]:
+        def find(connection: Connection, collection: Collection | None) -> list[Row]:
             if collection is None:
                 return []
             if collection.indexed and k < MOST_SCANNED:
-                found = _search(connection, collection, bound, k, condition, exact=False)
+                found = search(connection, collection, bound, k, condition, exact=False)
                 if len(found) >= k:
                     return found
             # The index gives up when it saw too many that do not match; reading all does not.
-            return _search(connection, collection, bound, k, condition, exact=True)
+            return search(connection, collection, bound, k, condition, exact=True)
 
         with self._explain():
-            found = self._run(search, reads=True)
+            found = self._run(find, reads=True)
         pairs = [(row, float(np.clip(row.vector @ vector, -1.0, 1.0))) for row in found]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0].id))[:k]
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
 
-        def read(connection: Connection, collection: Collection | None) -> list[Row]:
+        def get(connection: Connection, collection: Collection | None) -> list[Row]:
             if collection is None:
                 return []
-            query = f"SELECT {_COLUMNS} FROM {collection.table} WHERE key = ANY(%s::uuid[])"
+            query = f"SELECT {COLUMNS} FROM {collection.table} WHERE key = ANY(%s::uuid[])"
             return [
                 row
                 for start in range(0, len(ids), PAGE)
-                for row in _read(connection, query, [_encode_keys(ids[start : start + PAGE])])
+                for row in read(connection, query, [encode_keys(ids[start : start + PAGE])])
             ]
 
         with self._explain():
-            return self._run(read, reads=True)
+            return self._run(get, reads=True)
 
     def scan(self) -> Iterator[Row]:
         """See `Rows`. In the order of the keys; rows written meanwhile may come too."""
@@ -160,7 +153,7 @@ class PgvectorRows:
             )
             with connection.transaction():
                 for start in range(0, len(ids), PAGE):
-                    connection.execute(query.encode(), [_encode_keys(ids[start : start + PAGE])])
+                    connection.execute(query.encode(), [encode_keys(ids[start : start + PAGE])])
 
         with self._explain():
             self._run(remove, reads=False)
@@ -247,17 +240,17 @@ class PgvectorRows:
         return int(connection.execute(query.encode()).fetchall()[0][0]) >= least
 
     def _read_page(self, last: bytes) -> list[Row]:
-        def read(connection: Connection, collection: Collection | None) -> list[Row]:
+        def get(connection: Connection, collection: Collection | None) -> list[Row]:
             if collection is None:
                 return []
             query = (
-                f"SELECT {_COLUMNS} FROM {collection.table} WHERE key > %s::uuid"
+                f"SELECT {COLUMNS} FROM {collection.table} WHERE key > %s::uuid"
                 f" ORDER BY key LIMIT {PAGE}"
             )
-            return _read(connection, query, [Encoded(last)])
+            return read(connection, query, [Encoded(last)])
 
         with self._explain():
-            return self._run(read, reads=True)
+            return self._run(get, reads=True)
 
     @contextmanager
     def _explain(self) -> Iterator[None]:
@@ -282,87 +275,6 @@ def _list_settings(config: Config) -> dict[str, str]:
         "ivfflat.probes": str(config.probes),
         "ivfflat.iterative_scan": "relaxed_order",
     }
-
-
-def _search(
-    connection: Connection,
-    collection: Collection,
-    vector: Encoded,
-    k: int,
-    condition: Condition | None,
-    *,
-    exact: bool,
-) -> list[Row]:
-    """The nearest rows, more than `k` where the index's order is not exact enough."""
-    limit = 2 * k + 10 if collection.is_halved and not exact else k
-    restriction = "" if condition is None else f" WHERE {condition.sql}"
-    query = (
-        f"SELECT {_COLUMNS}, current_setting('rag_app.session', true) FROM {collection.table}"
-        f"{restriction} ORDER BY {collection.order(exact=exact)} LIMIT {limit}"
-    )
-    values = {"vector": vector, **(condition.values if condition else {})}
-    # A filter's statement is planned for its values, and rarely comes again.
-    prepare = None if condition is None else False
-    with connection.cursor(binary=True) as cursor:
-        found = cursor.execute(query.encode(), values, prepare=prepare).fetchall()
-    if found and found[0][4] != connection.token:
-        raise StoreError(
-            "vector_store.url",
-            "the session's settings were lost: the URL leads to a pooler of transactions",
-            "Give the URL of the server itself, or of a pooler of sessions.",
-        )
-    return [_decode(*row[:4]) for row in found]
-
-
-def _read(connection: Connection, query: str, values: Sequence[Encoded]) -> list[Row]:
-    with connection.cursor(binary=True) as cursor:
-        return [_decode(*row) for row in cursor.execute(query.encode(), values)]
-
-
-def _write(
-    connection: Connection, collection: Collection, page: Sequence[tuple[bytes, Row]]
-) -> None:
-    rows = [row for _, row in page]
-    metadata = [dump(row.metadata, row.id) for row in rows]
-    columns = [
-        encode_array(UUID, [key for key, _ in page]),
-        encode_array(TEXT, [escape(row.id).encode() for row in rows]),
-        encode_array(TEXT, [escape(row.text).encode() for row in rows]),
-        encode_array(TEXT, [whole.encode() for whole, _ in metadata]),
-        encode_array(TEXT, [fields.encode() for _, fields in metadata]),
-        encode_vectors(collection.vector, [row.vector for row in rows]),
-    ]
-    query = (
-        f"INSERT INTO {collection.table} AS held (key, id, text, metadata, fields, embedding)"
-        " SELECT key, id, text, metadata, fields::jsonb, embedding FROM unnest(%s::uuid[],"
-        f" %s::text[], %s::text[], %s::text[], %s::text[], %s::{collection.extension}.vector[])"
-        " AS given (key, id, text, metadata, fields, embedding)"
-        " ON CONFLICT (key) DO UPDATE SET (id, text, metadata, fields, embedding) ="
-        " (EXCLUDED.id, EXCLUDED.text, EXCLUDED.metadata, EXCLUDED.fields, EXCLUDED.embedding)"
-    )
-    connection.execute(query.encode(), list(map(Encoded, columns)))
-
-
-def _cut(
-    ordered: Sequence[tuple[bytes, Row]],
-) -> Iterator[Sequence[tuple[bytes, Row]]]:
-    """The rows in pages of at most `PAGE` rows, and about `PAGE_BYTES` where texts are long."""
-    start = size = 0
-    for end, (_, row) in enumerate(ordered):
-        if end > start and (end - start == PAGE or size > PAGE_BYTES):
-            yield ordered[start:end]
-            start, size = end, 0
-        size += len(row.text) + 4 * len(row.vector)
-    yield ordered[start:]
-
-
-def _encode_keys(ids: Sequence[str]) -> Encoded:
-    return Encoded(encode_array(UUID, sorted(map(make_key, ids))))
-
-
-def _decode(id: str, text: str, metadata: str, vector: bytes) -> Row:
-    unit = Vector.from_binary(vector).to_numpy()
-    return Row(unescape(id), unescape(text), unit, json.loads(metadata))
 
 
 def _find_remedy(error: psycopg.Error, said: str) -> str:
