@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,7 +59,12 @@ class Stream:
     pieces: Iterable[str]
 
 
-Answer = dict[str, Any] | Stream | Refusal
+@dataclass(frozen=True)
+class Hangup:
+    """No reply at all: the connection is reset."""
+
+
+Answer = dict[str, Any] | Stream | Refusal | Hangup
 Route = Callable[[Any, Request], Answer]
 Script = Callable[[Request], str | Iterable[str] | Refusal]
 
@@ -155,6 +162,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(answer.status, self.owner.write_error(answer), answer.headers)
         elif isinstance(answer, Stream):
             self._stream(answer)
+        elif isinstance(answer, Hangup):
+            # Lingering for no time makes closing a reset.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
         else:
             self._send_json(200, answer, {})
 

@@ -162,7 +162,7 @@ class RemoteEmbeddings(Embeddings):
                     waiting += self._halve(batch, error)
             else:
                 done.update(zip(batch, vectors, strict=True))
-        self._warn(texts)
+        self._warn([texts[place] for place in done])
         if refused:
             wrong = f"{len(refused)} of {len(texts)} texts were refused: {refused[min(refused)]}"
             raise self._incomplete(wrong, "Change or leave out these texts.", done, refused)
