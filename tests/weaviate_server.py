@@ -383,7 +383,7 @@ def _show_result(request: Any, held: Collection, found: Object, distance: float 
     if asked.distance and distance is not None:
         metadata.distance, metadata.distance_present = distance, True
     named = request.properties.non_ref_properties
-    if request.properties.return_all_nonref_properties:
+    if request.properties.return_all_nonref_properties or not request.HasField("properties"):
         named = [each["name"] for each in held.schema["properties"]]
     result = search_get_pb2.PropertiesResult(target_collection=request.collection)
     for name in named:

@@ -156,25 +156,16 @@ def _require_graph(handle: Any, made: Any, config: Config) -> None:
         )
 
 
-def to_object(row: Row) -> Any:
-    """The row as the client takes it."""
+def to_object(row: Row, metadata: str) -> Any:
+    """The row as the client takes it; `metadata` is its metadata as JSON."""
     from weaviate.classes.data import DataObject
 
-    metadata = json.dumps(row.metadata, ensure_ascii=False, separators=(",", ":"))
-    properties: dict[str, Any] = {"chunk_id": row.id, "text": row.text, "metadata": metadata}
+    held = {"chunk_id": row.id, "text": row.text, "metadata": metadata}
     return DataObject(
-        properties={**properties, **encode(row.metadata)},
+        properties={**held, **encode(row.metadata)},
         uuid=encode_id(row.id),
         vector=row.vector.tolist(),
     )
-
-
-def measure(row: Any) -> int:
-    """Roughly how many bytes an object takes in a message, at most."""
-    properties = row.properties
-    content = sum(len(properties[name].encode()) for name in CONTENT)
-    lists = sum(len(held) for name, held in properties.items() if name not in CONTENT)
-    return content + 4 * len(row.vector) + 20 * lists + 500
 
 
 def to_row(found: Any) -> Row:

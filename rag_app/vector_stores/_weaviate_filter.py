@@ -13,7 +13,6 @@ strings, fields that share a place), so the metadata of what is found has to be 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import sys
@@ -54,10 +53,7 @@ def encode(metadata: Metadata) -> dict[str, list[Any]]:
     """The properties that make a row with `metadata` findable."""
     tokens: list[str] = []
     found: dict[str, list[Any]] = {"tokens": tokens}
-    for path in _list_paths(metadata):
-        value = look_up(metadata, path)
-        if value is MISSING:
-            continue
+    for path, value in _list_fields(metadata):
         kind = _kind(value)
         tokens += _type_token(path, kind), _value_token(path, value)
         if kind == "f":
@@ -166,9 +162,18 @@ def _measure(node: Node) -> tuple[int, int, int]:
     return 1, 1, 1
 
 
-def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """The name of every field, nested ones with dots."""
+def _list_fields(metadata: Metadata) -> Iterator[tuple[str, Any]]:
+    """Every field with its value, nested ones by their names with dots."""
     for key, value in metadata.items():
+        yield key, value
+        if isinstance(value, dict):
+            for path in (f"{key}.{rest}" for rest in _list_paths(value)):
+                if path not in metadata and (nested := look_up(metadata, path)) is not MISSING:
+                    yield path, nested
+
+
+def _list_paths(nested: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in nested.items():
         yield key
         if isinstance(value, dict):
             yield from (f"{key}.{rest}" for rest in _list_paths(value))
@@ -205,28 +210,26 @@ def _element_token(path: str, value: Any) -> str:
 
 
 def _digest(words: str) -> str:
-    """96 bits as 16 characters."""
-    digest = hashlib.blake2b(words.encode(), digest_size=12).digest()
-    return base64.b64encode(digest, b"-_").decode()
+    return hashlib.blake2b(words.encode(), digest_size=12).hexdigest()
 
 
 def _canonical(value: Any) -> str:
     """The same text for values that a filter takes for the same, and for no others."""
     if isinstance(value, str):
         return f"s{value}"
+    if isinstance(value, bool) or value is None:
+        return f"c{value}"
+    if isinstance(value, (int, float)):
+        return f"n{int(value):x}" if value == int(value) else f"f{float(value).hex()}"
     return json.dumps(_normalise(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def _normalise(value: Any) -> Any:
-    if isinstance(value, bool):
-        return ["b", value]
-    if isinstance(value, (int, float)):
-        return ["n", hex(int(value)) if value == int(value) else float(value).hex()]
     if isinstance(value, list):
-        return ["l", *map(_normalise, value)]
+        return list(map(_normalise, value))
     if isinstance(value, dict):
-        return ["o", *([key, _normalise(item)] for key, item in sorted(value.items()))]
-    return value
+        return {key: _normalise(item) for key, item in sorted(value.items())}
+    return _canonical(value)
 
 
 def _to_float(number: float) -> float:

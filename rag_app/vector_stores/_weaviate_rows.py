@@ -23,14 +23,11 @@ from rag_app.vector_stores._weaviate_collection import (
     encode_name,
     find,
     make,
-    measure,
-    to_object,
     to_row,
 )
 from rag_app.vector_stores._weaviate_filter import render
 from rag_app.vector_stores._weaviate_search import (
     MOST,
-    PAGE,
     cut,
     list_metadata,
     rank,
@@ -39,6 +36,7 @@ from rag_app.vector_stores._weaviate_search import (
     search_within,
     walk,
 )
+from rag_app.vector_stores._weaviate_writing import pack, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,17 +48,8 @@ if TYPE_CHECKING:
     from rag_app.rows import Row
     from rag_app.vector_stores.weaviate import Config
 
-BATCH_BYTES: Final = 10_000_000
-"""Bytes that are written at a time."""
-
 FRESH_SECONDS: Final = 10.0
 """How long a collection is taken for what it was. After an error it is looked at anew."""
-
-ATTEMPTS: Final = 3
-"""How often rows are written that Weaviate could not take for a passing reason."""
-
-PASSING: Final = ("timeout", "timed out", "deadline", "unavailable", "try again", "overload")
-"""Words of the errors of single rows that may pass."""
 
 
 class WeaviateRows:
@@ -87,10 +76,8 @@ class WeaviateRows:
     def upsert(self, rows: Sequence[Row]) -> None:
         """See `Rows`. In batches; of each, the rows that Weaviate refuses are an error."""
         with self._explain():
-            batches = self._cut(rows)
-            handle = self._require(len(rows[0].vector)).handle
-            for batch in batches:
-                self._write(handle, batch)
+            batches = pack(rows, self._open().message_bytes)
+            write(self._require(len(rows[0].vector)).handle, batches)
 
     def query(
         self, vector: NDArray[np.float32], k: int, where: Node | None
@@ -157,55 +144,6 @@ class WeaviateRows:
             connection, self._connection, self._closed = self._connection, None, True
             if connection is not None:
                 connection.client.close()
-
-    # Writing.
-
-    def _cut(self, rows: Sequence[Row]) -> list[list[Any]]:
-        """The objects of `rows` in batches that one message holds."""
-        largest = self._open().message_bytes
-        batches: list[list[Any]] = []
-        filled = BATCH_BYTES
-        for row in rows:
-            made = to_object(row)
-            size = measure(made)
-            if size > largest:
-                raise StoreError(
-                    self.place,
-                    f"{row.id!r} takes {size:,} bytes, Weaviate's messages hold {largest:,}",
-                    "Split the text, or raise GRPC_MAX_MESSAGE_SIZE on the server.",
-                )
-            if not batches or len(batches[-1]) == PAGE or filled + size > min(BATCH_BYTES, largest):
-                batches.append([])
-                filled = 0
-            batches[-1].append(made)
-            filled += size
-        return batches
-
-    def _write(self, handle: Any, objects: list[Any]) -> None:
-        """Write one batch; rows refused for a passing reason are tried again, and only those."""
-        from weaviate.exceptions import WeaviateInsertManyAllFailedError
-
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(0.5 * attempt)
-            try:
-                done = handle.data.insert_many(objects)
-                refused = {place: error.message for place, error in done.errors.items()}
-            except WeaviateInsertManyAllFailedError as error:
-                refused = dict.fromkeys(range(len(objects)), str(error))
-            if not refused:
-                return
-            if not all(_may_pass(words) for words in refused.values()):
-                break
-            objects = [objects[place] for place in refused]
-        place, words = next(iter(refused.items()))
-        first = objects[min(place, len(objects) - 1)].properties["chunk_id"]
-        raise StoreError(
-            self.place,
-            f"Weaviate at {self._where} refused {len(refused)} rows, the first is {first!r}: "
-            f"{words[:500]}",
-            "Mend what it says and write them again; rows that are there are replaced.",
-        )
 
     # Reading.
 
@@ -296,10 +234,6 @@ class WeaviateRows:
     def _hide(self, words: str) -> str:
         key = self._config.api_key
         return words.replace(key.get_secret_value(), "…") if key else words
-
-
-def _may_pass(words: str) -> bool:
-    return any(word in words.lower() for word in PASSING)
 
 
 def _remedy(words: str) -> str:
