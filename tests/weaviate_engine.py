@@ -39,6 +39,12 @@ HNSW: Final = {
     "distance": "cosine",
     "filterStrategy": "sweeping",
 }
+FITS: Final[dict[str, Callable[[Any], bool]]] = {
+    "text": lambda v: isinstance(v, str),
+    "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
+    "int": lambda v: isinstance(v, (int, float)) and float(v).is_integer(),
+    "boolean": lambda v: isinstance(v, bool),
+}
 
 
 class Rejected(Exception):
@@ -69,6 +75,7 @@ class Collection:
     dimension: int | None = None
     numbers: int = 0
     _matrix: tuple[list[Object], Any] | None = None
+    _declared: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def put(self, id: str, properties: dict[str, Any], vector: Any) -> None:
         """Write one object whole. Raises Rejected."""
@@ -84,8 +91,9 @@ class Collection:
         self.numbers += 1
         self.objects[key] = Object(key, properties, vector, self.numbers)
         for name in properties:
+            index = self.inverted.setdefault(name, {})
             for term in self._terms(name, properties[name]):
-                self.inverted.setdefault(name, {}).setdefault(term, set()).add(key)
+                index.setdefault(term, set()).add(key)
 
     def remove(self, key: uuid.UUID) -> bool:
         """Remove one object; whether it was there."""
@@ -120,7 +128,10 @@ class Collection:
         return [(rows[places[i]], float(distances[i])) for i in order]
 
     def property_named(self, name: str) -> dict[str, Any] | None:
-        return next((p for p in self.schema["properties"] if p["name"] == name), None)
+        listed = self.schema["properties"]
+        if len(self._declared) != len(listed):
+            self._declared = {each["name"]: each for each in listed}
+        return self._declared.get(name)
 
     def _check(self, name: str, value: Any) -> None:
         if (declared := self.property_named(name)) is None:
@@ -128,12 +139,7 @@ class Collection:
             return
         kind = declared["dataType"][0]
         given = value if isinstance(value, list) else [value]
-        fits = {
-            "text": lambda v: isinstance(v, str),
-            "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
-            "int": lambda v: isinstance(v, (int, float)) and float(v).is_integer(),
-            "boolean": lambda v: isinstance(v, bool),
-        }.get(kind.removesuffix("[]"), lambda _: True)
+        fits = FITS.get(kind.removesuffix("[]"), lambda _: True)
         if isinstance(value, list) is not kind.endswith("[]") or not all(map(fits, given)):
             words = f"invalid {kind} property {name!r} on class {self.schema['class']!r}"
             raise Rejected(422, f"{words}: not a {kind}, but {type(value).__name__}")
