@@ -1,0 +1,146 @@
+"""A model's files: a folder of the user's, or a snapshot of the Hugging Face hub kept on this disk.
+
+What is here already is used without asking the hub, so that a model does not change under an index
+and a machine without a network starts at once. Python files and pickles of a repository are never
+run: weights are read as safetensors, or as tensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from rag_app.errors import ModelError
+
+_WEIGHTS: Final = ("*.safetensors", "pytorch_model*.bin")
+_NEEDED: Final = re.compile(r"(?:\d+_\w+/)?[\w.-]+\.(?:json|txt|model|jinja)|(?:\d+_\w+/)?\w+\.pt")
+_NAME: Final = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?:/\w[\w.-]*)?(?<![.-])")
+"""A name on the hub."""
+_ALWAYS: Final = "Give the folder of a downloaded model, or a name on huggingface.co"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model lies, and what tells it from every other.
+
+    Attributes:
+        identity: the commit on the hub, or the checksum of the folder.
+    """
+
+    folder: Path
+    identity: dict[str, str]
+
+
+def find_model(name: str, revision: str | None) -> ModelFiles:
+    """The files of a model, downloaded first where they are not on this disk.
+
+    Raises:
+        ModelError: there is no such folder or model, or it cannot be downloaded.
+    """
+    if Path(name).is_dir():
+        folder = Path(name).resolve()
+        if not _is_whole(folder):
+            wrong = f"{name!r} holds no model (config.json and weights)"
+            raise ModelError("embeddings.model", wrong, f"{_ALWAYS}.")
+        return ModelFiles(folder, {"sha256": _digest(folder)})
+    if not _NAME.fullmatch(name):
+        raise ModelError("embeddings.model", f"{name!r} is no folder", f"{_ALWAYS}.")
+    folder = _find_kept(name, revision) or _download(name, revision)
+    return ModelFiles(folder, {"commit": folder.name})
+
+
+def _find_kept(name: str, revision: str | None) -> Path | None:
+    """The snapshot on this disk; None when there is none, or it is not whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return found if _is_whole(found) else None
+
+
+def _download(name: str, revision: str | None) -> Path:
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        # Asked first, and once: a download would try an unreachable hub for a minute.
+        told = HfApi().model_info(name, revision=revision, timeout=15)
+        files = [each.rfilename for each in told.siblings or []]
+        wanted = _choose(files)
+        return Path(snapshot_download(name, revision=told.sha, allow_patterns=wanted))
+    except OfflineModeIsEnabled as error:
+        wrong = f"{name!r} is not on this disk, and HF_HUB_OFFLINE forbids to download it"
+        raise ModelError("embeddings.model", wrong, "Unset it once, or give a folder.") from error
+    except HfHubHTTPError as error:
+        raise _explain(name, revision, error.response.status_code) from error
+    except (OSError, httpx.TransportError) as error:
+        wrong = f"{name!r} is not on this disk, and huggingface.co cannot be reached"
+        remedy = f"{_ALWAYS} and a connection to it."
+        raise ModelError("embeddings.model", wrong, remedy) from error
+
+
+def _explain(name: str, revision: str | None, status: int) -> ModelError:
+    at = f" at {revision!r}" if revision else ""
+    if status in {401, 403}:
+        wrong = f"huggingface.co does not give out {name!r}{at} ({status}): misspelt or closed"
+        return ModelError("embeddings.model", wrong, "For a closed model, set HF_TOKEN.")
+    if status == 404:
+        wrong = f"huggingface.co has no model {name!r}{at}"
+        return ModelError("embeddings.model", wrong, f"{_ALWAYS}.")
+    wrong = f"huggingface.co failed ({status}) when asked for {name!r}{at}"
+    return ModelError("embeddings.model", wrong, "Try again later.")
+
+
+def _choose(files: list[str]) -> list[str]:
+    """Those that are read: no second copy of the weights, no Python, nothing for other programs."""
+    weights = [f for f in files if "/" not in f and f.endswith(".safetensors")]
+    weights = weights or [f for f in files if re.fullmatch(r"pytorch_model[\w.-]*\.bin", f)]
+    layers = [f for f in files if re.fullmatch(r"\d+_\w+/(?:model\.safetensors)", f)]
+    layers = layers or [f for f in files if re.fullmatch(r"\d+_\w+/pytorch_model\.bin", f)]
+    return [*weights, *layers, *filter(_NEEDED.fullmatch, files)]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder holds a model with all of its weights."""
+    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+        return False
+    listed = [
+        *folder.glob("*.safetensors.index.json"),
+        *folder.glob("pytorch_model.bin.index.json"),
+    ]
+    for index in listed:
+        parts = set(json.loads(index.read_text("utf-8")).get("weight_map", {}).values())
+        if all((folder / part).is_file() for part in parts):
+            return True
+    if listed:
+        return False
+    return any(any(folder.glob(f"**/{pattern}")) for pattern in _WEIGHTS)
+
+
+def _digest(folder: Path) -> str:
+    """The checksum of every file that decides vectors, by name."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        decides = _NEEDED.fullmatch(name) or any(path.match(pattern) for pattern in _WEIGHTS)
+        if path.is_file() and decides:
+            state = path.stat()
+            total.update(
+                f"{name}\0{_digest_file(path, state.st_size, state.st_mtime_ns)}\n".encode()
+            )
+    return total.hexdigest()
+
+
+@cache
+def _digest_file(path: Path, size: int, changed: int) -> str:  # noqa: ARG001  (they are the key)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
