@@ -386,7 +386,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _rank(namespace: Namespace, vector: Any, passes: Passes | None) -> Iterator[tuple[str, float]]:
-    """Ids and scores of those that pass, best first. The scores are rough: no promise is on them."""
+    """Ids and scores of those that pass, best first. The scores are rough on purpose."""
     if not namespace.records:
         return
     scores = namespace.unit_vectors() @ vector / np.linalg.norm(vector)

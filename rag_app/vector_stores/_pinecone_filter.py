@@ -40,7 +40,7 @@ EXACT: Final = 2**53
 """Integers below this size are exact as floats; others are rounded, but not to below it."""
 
 WIDTH: Final = 6
-"""Bytes of a string in one number: 257**6 is below 2**53."""
+"""Bytes of a string in one number, which with their count is below 2**53."""
 
 PREFIX: Final = 4 * WIDTH
 """Bytes of a string whose order is kept; a bound shorter than this is decided exactly."""
@@ -92,17 +92,31 @@ def encode(metadata: Metadata) -> dict[str, Any]:
         value = look_up(metadata, path)
         if value is MISSING:
             continue
-        tokens |= {_name("is", path, _write(value)), _name("type", path, _type_of(value))}
-        if isinstance(value, list):
-            tokens |= {_name("has", path, _write(element)) for element in value}
-        elif isinstance(value, str):
-            for position, number in enumerate(_order_numbers(value)):
-                held[_string_key(path, position)] = number
-        elif _type_of(value) == "number":
-            held[_number_key(path)] = _to_float(value)
+        if isinstance(value, (list, dict)):
+            tokens |= {_name("is", path, _write(value)), _name("type", path, "other")}
+            if isinstance(value, list):
+                tokens |= {_name("has", path, _write(element)) for element in value}
+            continue
+        short = not isinstance(value, str) or len(value) <= 200
+        named, numbers = (_encode_again if short else _encode_scalar)(path, value)
+        tokens.update(named)
+        held.update(numbers)
     # An empty list is no value of Pinecone's: a row without metadata has a token all the same.
-    held[TOKENS] = sorted(tokens) or ["-"]
+    held[TOKENS] = list(tokens) or ["-"]
     return held
+
+
+def _encode_scalar(path: str, value: Any) -> tuple[tuple[str, str], dict[str, float]]:
+    """The tokens and numbers of a field."""
+    kind = _type_of(value)
+    tokens = _name("is", path, _write(value)), _name("type", path, kind)
+    if kind == "number":
+        return tokens, {_number_key(path): _to_float(value)}
+    numbers = _order_numbers(value) if kind == "string" else []
+    return tokens, {_string_key(path, position): n for position, n in enumerate(numbers)}
+
+
+_encode_again = lru_cache(maxsize=20_000, typed=True)(_encode_scalar)
 
 
 def render(node: Node | None) -> Rendered:
@@ -265,41 +279,28 @@ def _write_all(parts: Iterator[str]) -> str:
 
 def _name(kind: str, path: str, content: str) -> str:
     """The token for something that is said of a field."""
-    if len(content) > 100:
-        return _digest(kind, path, content)
-    return _digest_again(kind, path, content)
-
-
-def _digest(kind: str, path: str, content: str) -> str:
     said = f"{kind} {len(path)} {path} {content}".encode()
     return base64.urlsafe_b64encode(hashlib.blake2b(said, digest_size=12).digest()).decode()
 
 
-_digest_again = lru_cache(maxsize=50_000)(_digest)
-
-
+@lru_cache(maxsize=10_000)
 def _number_key(path: str) -> str:
     return f"n_{_name('key', path, '')}"
 
 
+@lru_cache(maxsize=10_000)
 def _string_key(path: str, position: int) -> str:
     return f"s{position}_{_name('key', path, '')}"
 
 
 def _order_numbers(text: str) -> list[int]:
     """The beginning of a string, and the end where it is within `PREFIX`, as numbers that stand in
-    the order of the code points (which is that of the bytes of UTF-8); the end comes before all."""
+    the order of the code points, which is that of the bytes of UTF-8. The bytes come first, then
+    how many they are: what ends comes before what goes on, even with zeros."""
     content = text[:PREFIX].encode()[:PREFIX]
     count = min(len(content) // WIDTH + 1, PREFIX // WIDTH)
-    digits = [*(byte + 1 for byte in content), *[0] * WIDTH]
-    return [_join_digits(digits[WIDTH * i : WIDTH * (i + 1)]) for i in range(count)]
-
-
-def _join_digits(digits: list[int]) -> int:
-    number = 0
-    for digit in digits:
-        number = number * 257 + digit
-    return number
+    parts = [content[WIDTH * i : WIDTH * (i + 1)] for i in range(count)]
+    return [int.from_bytes(part.ljust(WIDTH, b"\0")) * (WIDTH + 1) + len(part) for part in parts]
 
 
 def _to_float(number: float) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
@@ -11,24 +13,25 @@ import numpy as np
 from rag_app.errors import StoreError
 from rag_app.filters import matches
 from rag_app.vector_stores._pinecone_filter import render
+from rag_app.vector_stores._pinecone_project import PLACE
 from rag_app.vector_stores._pinecone_records import (
     MOST_RECORDS,
     batch,
     count_answer,
     encode_id,
     list_parts,
-    to_record,
+    to_records,
     to_row,
 )
-from rag_app.vector_stores._pinecone_service import PLACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from rag_app.filters import Node
     from rag_app.rows import Row, Vector
+    from rag_app.vector_stores._pinecone_project import Collection, PineconeProject
     from rag_app.vector_stores._pinecone_records import Record
-    from rag_app.vector_stores._pinecone_service import Collection, PineconeService
 
     Hit = tuple[Row, float]
 
@@ -38,7 +41,7 @@ MOST_MATCHES: Final = 10_000
 PAGE: Final = 100
 """Records that are fetched at a time: their ids are in the URL, which must not grow too long."""
 
-AT_ONCE: Final = 4
+AT_ONCE: Final = 8
 """Requests that are under way together."""
 
 One = TypeVar("One")
@@ -46,25 +49,28 @@ Other = TypeVar("Other")
 
 
 def write_rows(
-    service: PineconeService, held: Collection, name: str, rows: Sequence[Row]
+    project: PineconeProject, held: Collection, name: str, rows: Sequence[Row]
 ) -> Collection:
     """Write rows and return when searches see them. Parts are there before their row."""
-    positions: list[int | None] = []
     versions: dict[str, str] = {}
-    for some in _slice(rows, MOST_RECORDS):
-        records = [to_record(row) for row in some]
-        if parts := [part for record in records for part in record.parts]:
-            held = service.prepare_parts(held, name)
-            service.wait_for_write(held, held.parts, _write(held, held.parts, parts))
-            versions |= {part.metadata["row"]: part.metadata["version"] for part in parts}
-        positions += _write(held, held.rows, records)
-    service.wait_for_write(held, held.rows, positions)
+
+    def prepare() -> Iterator[list[Record]]:
+        nonlocal held
+        for some in _slice(rows, MOST_RECORDS):
+            records = to_records(some)
+            if parts := [part for record in records for part in record.parts]:
+                held = project.prepare_parts(held, name)
+                project.wait_for_write(held, held.parts, _write(held, held.parts, batch(parts)))
+                versions.update({p.metadata["row"]: p.metadata["version"] for p in parts})
+            yield from batch(records)
+
+    project.wait_for_write(held, held.rows, _write(held, held.rows, prepare()))
     if held.has_parts:
         _delete_parts(held, [encode_id(row.id) for row in rows], versions)
     return held
 
 
-def delete_records(service: PineconeService, held: Collection, ids: Sequence[str]) -> None:
+def delete_records(project: PineconeProject, held: Collection, ids: Sequence[str]) -> None:
     """Remove rows and their parts, and return when searches no longer see them."""
     from pinecone.errors import NotFoundError
 
@@ -75,7 +81,7 @@ def delete_records(service: PineconeService, held: Collection, ids: Sequence[str
     except NotFoundError:
         return  # nothing was ever written, or all of it is gone
     for page in pages:
-        service.wait_for_removal(held, page)
+        project.wait_for_removal(held, page)
     if held.has_parts:
         _delete_parts(held, [encode_id(id) for id in ids], {})
 
@@ -194,7 +200,7 @@ def _read_rows(held: Collection, records: Sequence[Any], *, again: bool = True) 
     return rows
 
 
-def _write(held: Collection, namespace: str, records: Sequence[Record]) -> list[int | None]:
+def _write(held: Collection, namespace: str, batches: Iterable[list[Record]]) -> list[int | None]:
     """Write records and return the positions of the writes in the namespace's log."""
     from pinecone import Vector
 
@@ -204,7 +210,7 @@ def _write(held: Collection, namespace: str, records: Sequence[Record]) -> list[
         position: int | None = answer.response_info.lsn_committed
         return position
 
-    return list(_run(send, list(batch(records))))
+    return list(_run(send, batches))
 
 
 def _delete_parts(held: Collection, ids: list[str], versions: dict[str, str]) -> None:
@@ -221,13 +227,25 @@ def _delete_parts(held: Collection, ids: list[str], versions: dict[str, str]) ->
             return
 
 
-def _run(work: Callable[[One], Other], items: Sequence[One]) -> Iterator[Other]:
-    """The results in order, `AT_ONCE` at a time."""
-    if len(items) <= 1:
-        yield from map(work, items)
+def _run(work: Callable[[One], Other], items: Iterable[One]) -> Iterator[Other]:
+    """The results in order, `AT_ONCE` at a time, taking items as they are needed."""
+    rest = iter(items)
+    first = list(islice(rest, 2))
+    if len(first) < 2:
+        yield from map(work, first)
         return
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(work, items)
+        waiting: deque[Future[Other]] = deque()
+        try:
+            for item in chain(first, rest):
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > AT_ONCE + 2:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for each in waiting:
+                each.cancel()
 
 
 def _slice(items: Sequence[One], size: int) -> list[Sequence[One]]:

@@ -25,10 +25,10 @@ from rag_app.vector_stores._pinecone_namespace import (
     search,
     write_rows,
 )
-from rag_app.vector_stores._pinecone_service import (
+from rag_app.vector_stores._pinecone_project import (
     PLACE,
     Collection,
-    PineconeService,
+    PineconeProject,
     count_records,
 )
 
@@ -140,7 +140,7 @@ class PineconeRows:
         self._config = config
         self._name = collection
         self._lock = threading.RLock()
-        self._service: PineconeService | None = None
+        self._project: PineconeProject | None = None
         self._held: Collection | None = None
         self._closed = False
 
@@ -198,10 +198,10 @@ class PineconeRows:
     def close(self) -> None:
         """See `Rows`."""
         with self._lock:
-            service, self._service, self._held = self._service, None, None
+            project, self._project, self._held = self._project, None, None
             self._closed = True
-            if service is not None:
-                service.close()
+            if project is not None:
+                project.close()
 
     def _read(self, read: Callable[[Collection], Any]) -> Any:
         """What `read` finds in the collection, None without one. When it finds nothing, the
@@ -218,15 +218,15 @@ class PineconeRows:
 
     def _find(self) -> Collection | None:
         """The collection as last seen; looked up when it was not."""
-        service = self._open()
+        project = self._open()
         if self._held is None:
-            self._held = service.find(self._name)
+            self._held = project.find(self._name)
         return self._held
 
     def _refresh(self) -> Collection | None:
         """The collection as it is now."""
-        service, held = self._open(), self._held
-        self._held = service.refresh(held, self._name) if held else service.find(self._name)
+        project, held = self._open(), self._held
+        self._held = project.refresh(held, self._name) if held else project.find(self._name)
         return self._held
 
     def _require(self, row: Row) -> Collection:
@@ -240,14 +240,14 @@ class PineconeRows:
             raise wrong_dimension(what, dimension, held.dimension, self.place)
         return held
 
-    def _open(self) -> PineconeService:
+    def _open(self) -> PineconeProject:
         with self._lock:
             if self._closed:
                 wrong = f"Pinecone at {show_url(self._config.url)!r} is closed"
                 raise StoreError(self.place, wrong, "Open the store again.")
-            if self._service is None:
-                self._service = PineconeService(self._config)
-            return self._service
+            if self._project is None:
+                self._project = PineconeProject(self._config)
+            return self._project
 
     @contextmanager
     def _explain(self) -> Iterator[None]:

@@ -42,7 +42,7 @@ class Collection:
     has_parts: bool
 
 
-class PineconeService:
+class PineconeProject:
     """The project that a key opens. Connects at the first use."""
 
     def __init__(self, config: Config) -> None:
@@ -100,6 +100,8 @@ class PineconeService:
         index = self._connect(model)
         made = Collection(index, dimension, *_name_spaces(name), has_parts=False)
         if count_records(index, made.rows):
+            if mark := _fetch_one(index, encode_id(name), MARKS):  # another process was faster
+                return self._to_collection(index, mark, name)
             raise StoreError(
                 PLACE,
                 f"the namespace {made.rows!r} of {model.name!r} was not written by this rag-app",
