@@ -180,7 +180,7 @@ class MilvusCollection:
             search_params={"metric_type": "COSINE", "params": self._index.search_params(k)},
             **self._reading,
         )
-        return [{"pk": hit["pk"], **hit["entity"]} for hit in hits]
+        return [{"pk": hit.id, **hit["entity"]} for hit in hits]
 
     def read(self, keys: Sequence[str], fields: list[str]) -> list[dict[str, Any]]:
         """The entities of these keys that are there; in halves where Milvus cannot send all."""
