@@ -3,12 +3,13 @@
 Qdrant's own comparisons are not ours (a list matches when one element does, 1 is not 1.0, strings
 have no order, large integers are rounded). So beside its metadata each point has
 
-- `facts`: a UUID, the first half of a SHA-256, for everything that can be asked by equality: of
-  what type a field is, its value, and each element of a list;
+- `facts`: a UUID, the first half of a SHA-256, for each value and each element of a list, and for
+  each field that is a boolean, a list or an object;
 - `numbers`: each number by field, as a float64 holds it;
-- `words`: the first `REACH` bytes of each string as up to four whole numbers that sort like it.
+- `words`: the beginning of each string as whole numbers that sort like it: `PIECE` bytes, and of
+  one that begins with a digit, as dates do, up to `REACH`.
 
-What these cannot answer (substrings, numbers from 2**53 on, order beyond a string's first bytes) is
+What these cannot answer (substrings, numbers from 2**53 on, order beyond a string's beginning) is
 rendered as a condition that lets too much pass, and marked.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote
@@ -45,8 +46,6 @@ MAX_CONDITIONS: Final = 200
 MAX_DEPTH: Final = 20
 """Nor deeper ones: servers parse JSON to a limited depth."""
 
-TYPES: Final = ("null", "bool", "number", "string", "list", "object")
-
 Where: TypeAlias = dict[str, Any] | bool
 """A Qdrant filter as its REST interface writes it, or True for every row and False for none."""
 
@@ -70,14 +69,16 @@ def encode_facts(metadata: Metadata) -> dict[str, Any]:
     words: dict[str, int] = {}
     for path in set(_list_paths(metadata)):
         value = look_up(metadata, path)
-        if value is MISSING:  # a key with dots hides it
-            continue
-        facts.update(_list_facts(path, value))
         if isinstance(value, str):
-            words |= {f"{n}:{quote(path, '')}": piece for n, piece in enumerate(_cut(value))}
+            words.update(zip(_name_words(path), _cut(value), strict=False))
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            numbers[f":{quote(path, '')}"] = _to_float(value)
-    held = {"facts": sorted(facts), "numbers": numbers, "words": words}
+            numbers[_name_number(path)] = _to_float(value)
+        elif value is MISSING:  # a key with dots hides it
+            continue
+        else:
+            facts.update(_list_type_facts(path, value))
+        facts.add(_fact("=", path, value))
+    held = {"facts": list(facts), "numbers": numbers, "words": words}
     return {name: value for name, value in held.items() if value}
 
 
@@ -106,48 +107,47 @@ def _render_field(node: In | Compare | Contains | Exists) -> Rendered:
     match node:
         case In(field, values):
             return _render_values(field, values)
-        case Compare(field, operator, str(value)):
-            return _render_string_order(field, operator, value)
         case Compare(field, operator, value):
+            if isinstance(value, str):
+                return _render_string_order(field, operator, value)
             return _render_number_order(field, operator, value)
         case Contains(field, value):
             return _render_contains(field, value)
         case Exists(field):
-            return Rendered(_exist(field), exact=True)
+            return _exist(field)
 
 
 def _render_values(field: str, values: Iterable[Any]) -> Rendered:
     if not (listed := list(values)):
         return Rendered(where=False, exact=True)
-    facts = dict.fromkeys(_value_fact(field, value) for value in listed)
-    found = _have(*facts)
+    found = _have(*dict.fromkeys(_fact("=", field, value) for value in listed))
     if any(value is None for value in listed):
-        return Rendered({"should": [found, {"must_not": [_exist(field)]}]}, exact=True)
+        return _require_one([Rendered(found, exact=True), _negate(_exist(field))])
     return Rendered(found, exact=True)
 
 
 def _render_number_order(field: str, operator: str, bound: float) -> Rendered:
     if abs(bound) >= EXACT:
-        return Rendered(_have(_type_fact("number", field)), exact=False)
-    name = f'numbers.":{quote(field, "")}"'
+        return replace(_is_number(field), exact=False)
+    name = _key("numbers", _name_number(field))
     return Rendered(_compare(name, operator, bound), True, frozenset([name]))
 
 
 def _render_contains(field: str, part: Any) -> Rendered:
-    element = _have(_fact("~", field, part))
+    element = Rendered(_have(_fact("~", field, part)), exact=True)
     if not isinstance(part, str):
-        return Rendered(element, exact=True)
-    return Rendered({"should": [element, _have(_type_fact("string", field))]}, exact=False)
+        return element
+    return replace(_require_one([element, _is_string(field)]), exact=False)
 
 
 def _render_string_order(field: str, operator: str, bound: str) -> Rendered:
     """`pieces` compare one after the other: the first that differs decides."""
     pieces = _cut(bound)
-    exact = len(bound.encode()) < REACH
+    exact = len(bound.encode()) < PIECE * _count_pieces(bound)
     strict = "$gt" if operator.startswith("$g") else "$lt"
-    names = [f'words."{n}:{quote(field, "")}"' for n in range(len(pieces))]
+    names = [_key("words", name) for name in _name_words(field)]
     ways: list[dict[str, Any]] = []
-    for last, (name, piece) in enumerate(zip(names, pieces, strict=True)):
+    for last, (name, piece) in enumerate(zip(names, pieces, strict=False)):
         same = [_equal(*pair) for pair in zip(names[:last], pieces, strict=False)]
         if last < len(pieces) - 1:
             ways.append({"must": [*same, _compare(name, strict, piece)]})
@@ -190,8 +190,21 @@ def _have(*facts: str) -> dict[str, Any]:
     return {"key": "facts", "match": {"any": list(facts)}}
 
 
-def _exist(field: str) -> dict[str, Any]:
-    return _have(*(_type_fact(each, field) for each in TYPES))
+def _exist(field: str) -> Rendered:
+    others = [_fact("=", field, value) for value in (None, True, False)]
+    nested = (_fact("type", field, "list"), _fact("type", field, "object"))
+    found = Rendered(_have(*others, *nested), exact=True)
+    return _require_one([found, _is_number(field), _is_string(field)])
+
+
+def _is_number(field: str) -> Rendered:
+    name = _key("numbers", _name_number(field))
+    return Rendered(_compare(name, "$gte", -sys.float_info.max), True, frozenset([name]))
+
+
+def _is_string(field: str) -> Rendered:
+    name = _key("words", _name_words(field)[0])
+    return Rendered(_compare(name, "$gte", 0), True, frozenset([name]))
 
 
 def _compare(name: str, operator: str, bound: float) -> dict[str, Any]:
@@ -202,33 +215,37 @@ def _equal(name: str, value: int) -> dict[str, Any]:
     return {"key": name, "range": {"gte": value, "lte": value}}
 
 
-def _list_facts(path: str, value: Any) -> Iterator[str]:
-    yield _type_fact(_type_of(value), path)
-    if value is not None:
-        yield _value_fact(path, value)
-    if isinstance(value, list):
+def _list_type_facts(path: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield _fact("type", path, "object")
+    elif isinstance(value, list):
+        yield _fact("type", path, "list")
         yield from (_fact("~", path, element) for element in value)
 
 
-def _value_fact(path: str, value: Any) -> str:
-    return _type_fact("null", path) if value is None else _fact("=", path, value)
+@lru_cache(4096)
+def _name_number(path: str) -> str:
+    return f":{quote(path, '')}"
 
 
 @lru_cache(4096)
-def _type_fact(type: str, path: str) -> str:
-    return _digest(f"{type}\0{path}")
+def _name_words(path: str) -> tuple[str, ...]:
+    return tuple(f"{n}:{quote(path, '')}" for n in range(REACH // PIECE))
+
+
+def _key(part: str, name: str) -> str:
+    return f'{part}."{name}"'
 
 
 def _fact(kind: str, path: str, value: Any) -> str:
-    return _digest(f"{kind}\0{path}\0{_canonical(value)}")
-
-
-def _digest(words: str) -> str:
+    words = f"{kind}\0{path}\0{_canonical(value)}"
     return hashlib.sha256(words.encode()).hexdigest()[:32]
 
 
 def _canonical(value: Any) -> str:
     """One text, without NUL, for all JSON values that are the same."""
+    if isinstance(value, str):
+        return json.dumps(value)
     if isinstance(value, float) and not value.is_integer():
         return repr(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -241,23 +258,20 @@ def _canonical(value: Any) -> str:
     return json.dumps(value)
 
 
-def _type_of(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "bool"
-    names = {str: "string", list: "list", dict: "object"}
-    return next((name for type, name in names.items() if isinstance(value, type)), "number")
-
-
 def _cut(text: str) -> list[int]:
-    """The string's first bytes as numbers that sort as it does, up to the piece in which it ends.
+    """The string's beginning as numbers that sort as it does, up to the piece in which it ends.
 
-    In a piece that the string ends in, how many bytes there are tells an end from a NUL.
+    In a piece that the string ends in, how many bytes there are tells an end from a NUL. Strings of
+    one piece and those of more differ in their first byte, so the first piece decides.
     """
-    data = text[:REACH].encode()[:REACH]
-    pieces = [data[at : at + PIECE] for at in range(0, min(len(data) + 1, REACH), PIECE)]
+    reach = PIECE * _count_pieces(text)
+    data = text[:reach].encode()[:reach]
+    pieces = [data[at : at + PIECE] for at in range(0, min(len(data) + 1, reach), PIECE)]
     return [int.from_bytes(each.ljust(PIECE, b"\0")) << 3 | len(each) for each in pieces]
+
+
+def _count_pieces(text: str) -> int:
+    return REACH // PIECE if "0" <= text[:1] <= "9" else 1
 
 
 def _measure(node: Node) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import StoreError
-from rag_app.vector_stores._qdrant_edge import to_filter
+from rag_app.vector_stores._qdrant_edge import package, to_filter
 from rag_app.vector_stores._qdrant_points import CONTENT, Found, check_mark, make_mark
 from rag_app.vector_stores._qdrant_shard import Shard
 
@@ -51,26 +51,23 @@ class FolderPoints:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Points`."""
-        from qdrant_edge import Point as EdgePoint
-        from qdrant_edge import UpdateOperation
-
+        edge = package()
         with self._using() as shard:
             for start in range(0, len(points), BATCH):
-                part = [EdgePoint(*point) for point in points[start : start + BATCH]]
-                shard.write(UpdateOperation.upsert_points(part), len(part))
+                part = [edge.Point(*point) for point in points[start : start + BATCH]]
+                shard.write(edge.UpdateOperation.upsert_points(part), len(part))
             shard.flush()
 
     def search(
         self, vector: Vector, k: int, where: dict[str, Any] | None, *, exact: bool
     ) -> list[Found]:
         """See `Points`."""
-        import qdrant_edge
-
-        request = qdrant_edge.SearchRequest(
-            qdrant_edge.Query.Nearest(vector),
+        edge = package()
+        request = edge.SearchRequest(
+            edge.Query.Nearest(vector),
             limit=k,
             filter=to_filter(where),
-            params=qdrant_edge.SearchParams(hnsw_ef=self._options["ef_search"], exact=exact),
+            params=edge.SearchParams(hnsw_ef=self._options["ef_search"], exact=exact),
             with_vector=True,
             with_payload=CONTENT,
         )
@@ -95,9 +92,8 @@ class FolderPoints:
         vectors: bool,
     ) -> tuple[list[Found], Any]:
         """See `Points`."""
-        import qdrant_edge
-
-        request = qdrant_edge.ScrollRequest(
+        edge = package()
+        request = edge.ScrollRequest(
             start, limit, to_filter(where), with_payload=list(names), with_vector=vectors
         )
         with self._using() as shard:
@@ -112,19 +108,17 @@ class FolderPoints:
 
     def count(self, where: dict[str, Any] | None) -> int:
         """See `Points`."""
-        import qdrant_edge
-
-        request = qdrant_edge.CountRequest(exact=True, filter=to_filter(where))
+        edge = package()
+        request = edge.CountRequest(exact=True, filter=to_filter(where))
         with self._using() as shard:
             return 0 if shard.engine is None else int(shard.engine.count(request))
 
     def delete(self, uuids: Sequence[str]) -> None:
         """See `Points`."""
-        import qdrant_edge
-
+        edge = package()
         with self._using() as shard:
             if shard.engine is not None:
-                operation = qdrant_edge.UpdateOperation.delete_points(list(uuids))
+                operation = edge.UpdateOperation.delete_points(list(uuids))
                 shard.write(operation, len(uuids))
                 shard.flush()
 

@@ -121,11 +121,14 @@ def encode(row: Row) -> Point:
     return Point(to_uuid(row.id), row.vector, {**content, **encode_facts(row.metadata)})
 
 
-def decode(found: Found) -> Row:
-    """The row of a point."""
-    payload = found.payload
-    vector = np.asarray(found.vector, dtype=np.float32)
-    return Row(payload["id"], payload["text"], vector, json.loads(payload["metadata"]))
+def decode(found: Sequence[Found]) -> list[Row]:
+    """The rows of points."""
+    vectors = np.array([point.vector for point in found], dtype=np.float32)
+    contents = ([point.payload[name] for name in CONTENT] for point in found)
+    return [
+        Row(id, text, vector, json.loads(metadata))
+        for (id, text, metadata), vector in zip(contents, vectors, strict=True)
+    ]
 
 
 def encode_name(name: str) -> str:

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -152,8 +153,9 @@ class ServerPoints:
         """See `Points`. A key that may only read makes none, and the server checks each point."""
         with self._asking():
             known = self._find()
-            for name in [] if known is None else set(names) - known.indexed:
-                self._make_index(name, "float", known)
+            if known is not None:
+                for name in set(names) - known.indexed:
+                    self._make_index(name, "float", known)
 
     def count(self, where: dict[str, Any] | None) -> int:
         """See `Points`."""
@@ -168,7 +170,7 @@ class ServerPoints:
 
         for start in range(0, len(uuids), 10_000):
             chosen = models.PointIdsList(points=list(uuids[start : start + 10_000]))
-            self._ask(lambda client, chosen=chosen: client.delete(self._collection, chosen))
+            self._ask(partial(self._delete, chosen))
 
     def drop(self) -> None:
         """See `Points`."""
@@ -181,6 +183,9 @@ class ServerPoints:
             client, self._client, self._closed = self._client, None, True
         if client is not None:
             client.close()
+
+    def _delete(self, chosen: Any, client: Any) -> Any:
+        return client.delete(self._collection, chosen, wait=True)
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         """The client's answer; None when there is no collection."""

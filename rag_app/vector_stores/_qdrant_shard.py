@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rag_app.errors import StoreError
-from rag_app.vector_stores._qdrant_edge import create, load
+from rag_app.vector_stores._qdrant_edge import create, load, package
 from rag_app.vector_stores._qdrant_points import check_mark, encode_name
 
 if TYPE_CHECKING:
@@ -114,12 +114,9 @@ class Shard:
 
     def index(self, names: Collection[str]) -> None:
         """Make payload indexes of numbers, where there are none."""
-        import qdrant_edge
-
+        edge = package()
         for name in set(names) - self._indexed:
-            operation = qdrant_edge.UpdateOperation.create_field_index(
-                name, qdrant_edge.PayloadSchemaType.Float
-            )
+            operation = edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Float)
             self.engine.update(operation)
             self.flush()
             self._indexed.add(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from pydantic import field_validator, model_validator
@@ -170,12 +170,12 @@ class QdrantRows:
     ) -> list[tuple[Row, float]]:
         """See `Rows`. Approximate: may miss a neighbour. The cosines are computed here, exactly."""
         with self._explain():
-            found = [
-                decode(each)
-                for limit in self._restrict(where)
-                for each in self._search(vector, k, limit)
-            ]
-        ranked = [(row, float(np.clip(row.vector @ vector, -1.0, 1.0))) for row in found]
+            limits = self._restrict(where)
+            rows = decode([each for limit in limits for each in self._search(vector, k, limit)])
+        if not rows:
+            return []
+        cosines = np.clip(np.stack([row.vector for row in rows]) @ vector, -1.0, 1.0).tolist()
+        ranked = zip(rows, cosines, strict=True)
         return sorted(ranked, key=lambda pair: (-pair[1], pair[0].id))[:k]
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
@@ -183,12 +183,12 @@ class QdrantRows:
         with self._explain():
             uuids = [to_uuid(id) for id in ids]
             pages = (uuids[start : start + PAGE] for start in range(0, len(uuids), PAGE))
-            return [decode(found) for page in pages for found in self._points.read(page)]
+            return [row for page in pages for row in decode(self._points.read(page))]
 
     def scan(self) -> Iterator[Row]:
         """See `Rows`. In the order of their UUIDs; rows written meanwhile may come too."""
         for page in self._list_pages(None, CONTENT, vectors=True):
-            yield from map(decode, page)
+            yield from decode(page)
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Rows`."""
@@ -211,13 +211,13 @@ class QdrantRows:
             self._points.close()
 
     def _search(
-        self, vector: NDArray[np.float32], k: int, where: dict[str, object] | None
+        self, vector: NDArray[np.float32], k: int, where: dict[str, Any] | None
     ) -> list[Found]:
         """The graph may lead to fewer than `k` although there are more: then all are compared."""
         found = self._points.search(vector, k, where, exact=False)
         return found if len(found) >= k else self._points.search(vector, k, where, exact=True)
 
-    def _restrict(self, node: Node | None) -> Iterator[dict[str, object] | None]:
+    def _restrict(self, node: Node | None) -> Iterator[dict[str, Any] | None]:
         """What limits searches to the rows that match: the filter of each search needed."""
         rendered = render(node)
         self._make_indexes(rendered)
@@ -243,7 +243,7 @@ class QdrantRows:
             self._points.index(rendered.ordered)
 
     def _list_pages(
-        self, where: dict[str, object] | None, names: Sequence[str], *, vectors: bool
+        self, where: dict[str, Any] | None, names: Sequence[str], *, vectors: bool
     ) -> Iterator[list[Found]]:
         start = None
         while True:
