@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rag_app.catalogue import list_backends
 from rag_app.cli import COMMANDS
+from rag_app.model_cards import list_cards
 from rag_app.schema import schema_text
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +42,10 @@ def generate() -> dict[Path, str]:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     for name, table in (("backends", _backends()), ("commands", _commands())):
-        text = _replace(text, name, table)
-    return {ROOT / "rag_app" / "schema.json": schema_text(), readme: text}
+        text = _replace(readme, text, name, table)
+    page = ROOT / "rag_app" / "guide" / "embeddings.md"
+    cards = _replace(page, page.read_text(encoding="utf-8"), "model cards", _cards())
+    return {ROOT / "rag_app" / "schema.json": schema_text(), readme: text, page: cards}
 
 
 def _backends() -> str:
@@ -57,11 +60,35 @@ def _commands() -> str:
     return "\n".join(rows + [f"| `rag-app {name}` | {words} |" for name, words in COMMANDS.items()])
 
 
-def _replace(text: str, name: str, part: str) -> str:
+def _cards() -> str:
+    """What is known of embedding models, a row for each."""
+    rows = [
+        "| model | window | dimensions | pooling | before a question | before a chunk | languages "
+        "| licence | US$ per million tokens |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for card in list_cards():
+        names = ", ".join(f"`{name}`" for name in (card.name, *card.aliases))
+        lengths = [str(n) for n in (card.dimension, *card.dimensions) if n]
+        if card.shortest:
+            lengths.append(f"any from {card.shortest}")
+        prefixes = [_code(words) for words in (card.query_prefix, card.document_prefix)]
+        price = "" if card.price is None else f"{card.price:g} ({card.price_date})"
+        cells = [names, f"{card.window or ''}", ", ".join(lengths), card.pooling or "", *prefixes]
+        cells += [card.languages, card.licence, price]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _code(words: str) -> str:
+    return f"`{words}`".replace("\n", "\\n").replace("|", "\\|") if words else ""
+
+
+def _replace(path: Path, text: str, name: str, part: str) -> str:
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise SystemExit(f"README.md: needs one {begin} … {end}")
+        raise SystemExit(f"{path.name}: needs one {begin} … {end}")
     return pattern.sub(lambda _: f"{begin}\n{part}\n{end}", text)
 
 
