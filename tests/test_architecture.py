@@ -20,12 +20,20 @@ ROOT: Final = Path(__file__).parents[1]
 FILES: Final = sorted([*(ROOT / "rag_app").rglob("*.py"), *(ROOT / "chains").rglob("*.py")])
 IDS: Final = [str(file.relative_to(ROOT)) for file in FILES]
 KIND_FOLDERS: Final = frozenset(package.rpartition(".")[2] for package in registry.KINDS.values())
-TOP_ROOMS: Final = ("rag_app.app", "rag_app.parts", "rag_app.cli", "rag_app.serving", "rag_app.evaluation")
+TOP_ROOMS: Final = (
+    "rag_app.app",
+    "rag_app.parts",
+    "rag_app.cli",
+    "rag_app.serving",
+    "rag_app.evaluation",
+)
 SDKS: Final = frozenset(
     ["chromadb", "langchain_openai", "openai", "sentence_transformers", "torch", "sqlalchemy"]
     + ["httpx", "transformers", "pypdfium2", "docx", "trafilatura"]
 )
-WIRING: Final = frozenset(["rag_app", "rag_app.app", "rag_app.parts", "rag_app.check", "rag_app.catalogue"])
+WIRING: Final = frozenset(
+    ["rag_app", "rag_app.app", "rag_app.parts", "rag_app.check", "rag_app.catalogue"]
+)
 
 
 def _name(file: Path) -> str:
