@@ -7,9 +7,8 @@ for the config alone says where requests go; the system's proxy (`HTTPS_PROXY`) 
 
 from __future__ import annotations
 
-import asyncio
 import re
-from contextlib import suppress
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -19,7 +18,7 @@ from rag_app.model_errors import can_pass, read_wait
 from rag_app.remote import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _RETRY_INFO: Final = re.compile(r'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"')
 _BACKOFF: Final = tenacity.wait_exponential_jitter(initial=0.5, max=30, jitter=1)
@@ -36,6 +35,9 @@ class ResendingClient(httpx.Client):
     def __init__(self, max_retries: int, **options: Any) -> None:
         super().__init__(**options)
         self._rules = _rules(max_retries)
+        # The vendors' clients that hold this one never close it, and a `__del__` comes too late
+        # when they are collected in a cycle.
+        weakref.finalize(self, _close, [self._transport, *self._mounts.values()])
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """As `httpx.Client.send`; the reply to the last attempt, whatever it is."""
@@ -52,17 +54,15 @@ class ResendingClient(httpx.Client):
             return error.response
         return response
 
-    def __del__(self) -> None:
-        """Close connections; the vendors' clients that hold this one do not."""
-        with suppress(Exception):
-            self.close()
-
 
 class AsyncResendingClient(httpx.AsyncClient):
-    """The asynchronous `ResendingClient`."""
+    """The asynchronous `ResendingClient`.
+
+    It keeps no connection open: one would outlive its event loop, and fail in the next.
+    """
 
     def __init__(self, max_retries: int, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(limits=httpx.Limits(max_keepalive_connections=0), **options)
         self._rules = _rules(max_retries)
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
@@ -80,10 +80,11 @@ class AsyncResendingClient(httpx.AsyncClient):
             return error.response
         return response
 
-    def __del__(self) -> None:
-        """Close connections while there is a loop to do it in."""
-        with suppress(Exception):
-            asyncio.get_running_loop().create_task(self.aclose())
+
+def _close(transports: Iterable[httpx.BaseTransport | None]) -> None:
+    for transport in transports:
+        if transport is not None:
+            transport.close()
 
 
 def _rules(max_retries: int) -> dict[str, Any]:
