@@ -114,7 +114,8 @@ class PgvectorRows:
 
         with self._explain():
             found = self._run(find, reads=True)
-        pairs = [(row, float(np.clip(row.vector @ vector, -1.0, 1.0))) for row in found]
+        cosines = [min(1.0, max(-1.0, float(row.vector @ vector))) for row in found]
+        pairs = zip(found, cosines, strict=True)
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0].id))[:k]
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
@@ -267,10 +268,13 @@ class PgvectorRows:
 
 
 def _list_settings(config: Config) -> dict[str, str]:
-    """What each session is set to, so that a search with a filter goes on until it has enough."""
+    """What each session is set to, so that a search with a filter goes on until it has enough.
+
+    In relaxed order it finds more than in strict order, and the rows are sorted here anyway.
+    """
     return {
         "hnsw.ef_search": str(config.ef_search),
-        "hnsw.iterative_scan": "strict_order",
+        "hnsw.iterative_scan": "relaxed_order",
         "hnsw.max_scan_tuples": str(MOST_SCANNED),
         "ivfflat.probes": str(config.probes),
         "ivfflat.iterative_scan": "relaxed_order",
