@@ -5,10 +5,11 @@ found by two kinds of properties that every collection of ours has:
 
 - `tokens`, a list of digests matched whole: one for the type and one for the value of every field,
   one for every element of a list. Digests, because Weaviate trims and cuts up text.
-- `numbers_0` … `numbers_7`, lists of numbers: those of all fields that share a place.
+- `numbers_0` … `numbers_7`, lists of numbers: those of all fields that share a place, and for texts
+  that begin with a digit, as dates do, a number that stands in the same order.
 
-A rendered filter passes at least the rows that match. It may pass more (order of strings, parts of
-strings, fields that share a place), so the metadata of what is found has to be looked at.
+A rendered filter passes at least the rows that match. It may pass more (order and parts of texts,
+fields that share a place), so the metadata of what is found has to be looked at.
 """
 
 from __future__ import annotations
@@ -42,8 +43,17 @@ MAX_DEPTH: Final = 30
 
 OVERFLOW: Final = "*"
 
-TYPES: Final = "bflnos"
-"""Boolean, float or int, list, null, object, string: the kinds of value a field can have."""
+TYPES: Final = "bdflnos"
+"""The kinds of value a field can have: boolean, text that begins with a digit, float or int, list,
+null, object, other text."""
+
+ORDERED: Final = "-./0123456789:T"
+"""What dates and times are made of."""
+
+DIGITS: Final = frozenset("0123456789")
+
+LEADING: Final = 12
+"""Characters of a text that its number tells of: 12 of base 19 are within 2**53."""
 
 Where: TypeAlias = Any
 """A filter of Weaviate's client, or True for every row and False for none."""
@@ -58,6 +68,8 @@ def encode(metadata: Metadata) -> dict[str, list[Any]]:
         tokens += _type_token(path, kind), _value_token(path, value)
         if kind == "f":
             found.setdefault(_place(path), []).append(_to_float(value))
+        elif kind == "d":
+            found.setdefault(_place(path), []).append(_order_text(value))
         elif kind == "l":
             tokens += (_element_token(path, each) for each in value)
     if len(tokens) > MAX_TOKENS:
@@ -96,7 +108,8 @@ class _Renderer:
                 tokens = [_element_token(field, part)]
                 if negated:
                     return self._none(tokens)
-                return self._any(tokens + [_type_token(field, "s")] * isinstance(part, str))
+                texts = [_type_token(field, kind) for kind in "ds"] if isinstance(part, str) else []
+                return self._any(tokens + texts)
             case Exists(field):
                 tokens = [_type_token(field, kind) for kind in TYPES]
                 return self._none(tokens) if negated else self._any(tokens)
@@ -118,13 +131,15 @@ class _Renderer:
 
     def _render_order(self, node: Compare) -> Where:
         """Bounds are rounded as the rows' numbers are, so both include what equals them."""
-        if isinstance(node.value, str):
-            return self._any([_type_token(node.field, "s")])
+        text = isinstance(node.value, str)
         numbers = self._filter.by_property(_place(node.field))
-        bound = _to_float(node.value)
+        bound = _order_text(node.value) if isinstance(node.value, str) else _to_float(node.value)
         above = node.operator in ("$gt", "$gte")
         ordered = numbers.greater_or_equal(bound) if above else numbers.less_or_equal(bound)
-        return self._require_all([self._any([_type_token(node.field, "f")]), ordered])
+        kind = self._any([_type_token(node.field, "d" if text else "f")])
+        found = self._require_all([kind, ordered])
+        others = self._any([_type_token(node.field, "s")])
+        return self._require_one([found, others]) if text else found
 
     def _any(self, tokens: list[str]) -> Where:
         return self._filter.by_property("tokens").contains_any([*tokens, OVERFLOW])
@@ -181,7 +196,7 @@ def _list_paths(nested: Mapping[str, Any]) -> Iterator[str]:
 
 def _kind(value: Any) -> str:
     if isinstance(value, str):
-        return "s"
+        return "d" if value[:1] in DIGITS else "s"
     if isinstance(value, bool):
         return "b"
     if isinstance(value, (int, float)):
@@ -230,6 +245,27 @@ def _normalise(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _normalise(item) for key, item in sorted(value.items())}
     return _canonical(value)
+
+
+def _order_text(text: str) -> float:
+    """A number that is greater only for texts that stand later, by code point.
+
+    Its digits tell the characters, up to the first that shares its digit with others: from there on
+    texts are taken for equal. The end of a text is 0.
+    """
+    number, told = 0, True
+    for character in text[:LEADING]:
+        number = number * 19 + (_rank(character) if told else 0)
+        told = told and character in ORDERED
+    return float(number * 19 ** max(0, LEADING - len(text)))
+
+
+@lru_cache(256)
+def _rank(character: str) -> int:
+    """Its place among those of `ORDERED`; those in between share one."""
+    below = sum(each < character for each in ORDERED)
+    gaps = sum(character > end for end in "T:")
+    return 2 + below + gaps if character in ORDERED else 1 + below + gaps
 
 
 def _to_float(number: float) -> float:

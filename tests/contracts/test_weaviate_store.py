@@ -306,6 +306,7 @@ class TestFilters:
             {"$or": [{"n": {"$in": [5, 6]}}, {"tags": {"$contains": "t7"}}]},
             {"even": {"$ne": True}},
             {"missing": {"$exists": True}},
+            {"day": {"$gte": "2024-03-01", "$lt": "2024-03-05"}},
         ],
     )
     def test_run_inside_the_server_in_one_question(
@@ -313,9 +314,15 @@ class TestFilters:
     ) -> None:
         store = open_store(**server.options)
         vectors = np.random.default_rng(1).standard_normal((1000, 3))
+        days = [f"2024-{i % 12 + 1:02}-{i % 28 + 1:02}T10:{i % 60:02}" for i in range(1000)]
         store.upsert(
             [
-                Row(str(i), "", v, {"n": i, "even": i % 2 == 0, "tags": [f"t{i % 100}"]})
+                Row(
+                    str(i),
+                    "",
+                    v,
+                    {"n": i, "even": i % 2 == 0, "tags": [f"t{i % 100}"], "day": days[i]},
+                )
                 for i, v in enumerate(vectors)
             ]
         )
