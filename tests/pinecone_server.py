@@ -162,11 +162,10 @@ class PineconeServer:
 
     def _control(self, method: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
         for index in self.indexes.values():
-            ready = time.monotonic() >= index.ready_at
-            index.model["status"] = {
-                "ready": ready,
-                "state": "Ready" if ready else "Initializing",
-            }
+            if index.model["status"]["state"] == "Initializing":
+                ready = time.monotonic() >= index.ready_at
+                state = "Ready" if ready else "Initializing"
+                index.model["status"] = {"ready": ready, "state": state}
         if method == "GET" and not name:
             return 200, {"indexes": [index.model for index in self.indexes.values()]}
         if method == "POST" and not name:

@@ -133,9 +133,7 @@ def search(held: Collection, vector: Vector, k: int, node: Node | None) -> list[
         if len(kept) >= k or len(found) < wanted:
             return _rank(kept, vector)[:k]
     every = (row for row in scan_rows(held) if matches(node, row.metadata))
-    scored = ((_score(row, vector), row) for row in every)
-    best = heapq.nlargest(k, scored, key=lambda pair: pair[0])
-    return _rank([row for _, row in best], vector)
+    return _rank(heapq.nlargest(k, every, key=lambda row: float(row.vector @ vector)), vector)
 
 
 def _query(held: Collection, vector: Vector, k: int, options: dict[str, Any]) -> list[Any]:
@@ -253,9 +251,7 @@ def _slice(items: Sequence[One], size: int) -> list[Sequence[One]]:
 
 
 def _rank(rows: list[Row], vector: Vector) -> list[Hit]:
-    scored = [(row, _score(row, vector)) for row in rows]
-    return sorted(scored, key=lambda pair: (-pair[1], pair[0].id))
-
-
-def _score(row: Row, vector: Vector) -> float:
-    return float(np.clip(row.vector @ vector, -1.0, 1.0))
+    if not rows:
+        return []
+    cosines = np.clip(np.stack([row.vector for row in rows]) @ vector, -1.0, 1.0).tolist()
+    return sorted(zip(rows, cosines, strict=True), key=lambda pair: (-pair[1], pair[0].id))

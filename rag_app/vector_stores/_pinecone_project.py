@@ -227,8 +227,14 @@ class PineconeProject:
         return [model for model in self._client.indexes.list() if pattern.fullmatch(model.name)]
 
     def _read_mark(self, model: Any, name: str) -> Collection | None:
+        if model.status.state == "Initializing":
+            return None  # nothing can be in it yet
         if model.host is None or not model.status.ready:
-            return None
+            raise StoreError(
+                PLACE,
+                f"the index {model.name!r} is in the state {model.status.state!r}, not ready",
+                "See Pinecone's console; wait, or choose another index_name.",
+            )
         index = self._connect(model)
         mark = _fetch_one(index, encode_id(name), MARKS)
         return None if mark is None else self._to_collection(index, mark, name)

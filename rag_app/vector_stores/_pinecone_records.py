@@ -39,6 +39,8 @@ MOST_RECORDS: Final = 1000
 PIECE: Final = 36_000
 """Characters of one part."""
 
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -79,7 +81,7 @@ def _encode(row: Row, id: str) -> tuple[dict[str, Any], list[str], int]:
     """The record's metadata, the pieces of what does not fit into it, and its size in bytes."""
     import orjson
 
-    whole = json.dumps(row.metadata, ensure_ascii=False, separators=(",", ":"))
+    whole = _JSON.encode(row.metadata)
     held = {**encode(row.metadata), "row": id}
     plain = {**held, "id": row.id, "text": row.text, "metadata": whole}
     rough = len(row.id) + len(row.text) + len(whole)
@@ -90,7 +92,7 @@ def _encode(row: Row, id: str) -> tuple[dict[str, Any], list[str], int]:
             return plain, [], size
     if len(orjson.dumps(held)) > MOST_METADATA - 1000:
         held = {TOKENS: [UNINDEXED], "row": id}
-    content = json.dumps([row.id, row.text, row.metadata], separators=(",", ":")).encode()
+    content = _JSON.encode([row.id, row.text, row.metadata]).encode()
     packed = base64.b64encode(zlib.compress(content)).decode()
     if len(packed) + len(orjson.dumps(held)) <= MOST_METADATA - 100:
         return {**held, "packed": packed}, [], MOST_METADATA

@@ -18,7 +18,7 @@ from rag_app.errors import StoreError
 from rag_app.filters import matches, parse
 from rag_app.store import Row, Store
 from rag_app.vector_stores import pinecone
-from tests.pinecone_server import PineconeServer
+from tests.pinecone_server import PineconeServer, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,6 +186,15 @@ class TestIndexes:
         with pytest.raises(StoreError, match=r"'rag-app-5'.*not seen within 0\.3 seconds"):
             open_store("other", wait_seconds=0.3).upsert(make_rows(2, 5))
 
+    def test_an_index_that_cannot_answer_is_not_taken_for_an_empty_one(
+        self, server: PineconeServer, open_store: Open
+    ) -> None:
+        open_store().upsert(make_rows(2))
+        status = {"ready": False, "state": "Terminating"}
+        server.indexes["rag-app-8"].model["status"] = status
+        with pytest.raises(StoreError, match="'rag-app-8' is in the state 'Terminating'"):
+            open_store().count()
+
     def test_drop_leaves_the_index_and_its_other_collections(
         self, server: PineconeServer, open_store: Open
     ) -> None:
@@ -231,6 +240,30 @@ class TestIndexes:
         with pytest.raises(StoreError, match="8 dimensions, the collection 5"):
             one._rows.upsert(make_rows(1, 8))
         assert len(one.search(np.ones(5), 9)) == 3
+
+
+class FailingServer(PineconeServer):
+    """Refuses the requests that write row "1500"."""
+
+    broken = True
+
+    def _upsert(self, index: Any, given: dict[str, Any]) -> Any:
+        if self.broken and any(v["metadata"].get("id") == "1500" for v in given["vectors"]):
+            raise RefusedError(403, "no write units are left")
+        return super()._upsert(index, given)
+
+
+def test_a_write_that_fails_half_way_says_so_and_can_be_done_again() -> None:
+    with FailingServer() as server:
+        store = pinecone.build(pinecone.Config(url=server.url), None, "docs")  # type: ignore[arg-type]
+        rows = make_rows(3000)
+        with pytest.raises(StoreError, match=r"403.*no write units are left.*plan"):
+            store.upsert(rows)
+        server.broken = False
+        store.upsert(rows)
+        assert store.count() == 3000
+        assert {row.id for row in store.scan()} == {row.id for row in rows}
+        store.close()
 
 
 class TestDelays:
