@@ -1,4 +1,4 @@
-"""Files of a folder: text, Markdown, reStructuredText, HTML, PDF, DOCX, CSV, TSV, JSON lines.
+"""Files of a folder: text, Markdown, HTML, PDF, Office files, EPUB, e-mail, CSV, JSON lines, RST.
 
 Each file is parsed in a child process with limits; one that cannot be read is reported with the
 reason and the rest goes on. What the patterns leave out, hidden files and links out of the folder
@@ -245,13 +245,7 @@ class Files:
             raise MissingPackageError(found.source, error.wrong, remedy) from error
 
     def _options_of(self, parsed_as: Format, path: Path) -> dict[str, Any]:
-        if parsed_as.module == "jsonl":
-            return self.config.jsonl.model_dump()
-        if parsed_as.module == "csv_rows":
-            tabs = {"delimiter": "\t"} if path.suffix.lower() == ".tsv" else {}
-            given = self.config.csv.model_dump()
-            return given | (tabs if given["delimiter"] is None else {})
-        return {}
+        return options_of(parsed_as.module, path.suffix, self.config.jsonl, self.config.csv)
 
     def _nothing(self, seen: int) -> SourceError:
         where = f"{str(self.config.path)!r}"
@@ -263,6 +257,18 @@ class Files:
             f"{patterns} matches none of the {seen} entries of {where} that are not excluded",
             'Widen `include` ("**/*.md" matches at any depth), or narrow `exclude`.',
         )
+
+
+def options_of(module: str, ending: str, jsonl: JsonLines, csv: Table) -> dict[str, Any]:
+    """What a format's parser is told of a file whose name ends in `ending`."""
+    if module == "jsonl":
+        return jsonl.model_dump()
+    if module == "csv_rows":
+        tabs = {"delimiter": "\t"} if ending.lower() == ".tsv" else {}
+        return csv.model_dump() | (tabs if csv.delimiter is None else {})
+    if module == "eml":  # for its attachments
+        return {"jsonl": jsonl.model_dump(), "csv_rows": csv.model_dump()}
+    return {}
 
 
 def _refuse(source: str, reason: str, remedy: str) -> Callable[[], Iterable[Any]]:

@@ -18,6 +18,8 @@ FORMATS: dict[str, Format] = {
     ".docx": Format(
         "docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
     ),
+    ".eml": Format("eml", "message/rfc822"),
+    ".epub": Format("epub", "application/epub+zip"),
     ".htm": Format("html", "text/html"),
     ".html": Format("html", "text/html"),
     ".jsonl": Format("jsonl", "application/jsonl"),
@@ -26,11 +28,15 @@ FORMATS: dict[str, Format] = {
     ".md": Format("markdown", "text/markdown"),
     ".ndjson": Format("jsonl", "application/jsonl"),
     ".pdf": Format("pdf", "application/pdf"),
+    ".pptx": Format(
+        "pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+    ),
     ".rst": Format("rst", "text/x-rst"),
     ".text": Format("text", "text/plain"),
     ".tsv": Format("csv_rows", "text/tab-separated-values"),
     ".txt": Format("text", "text/plain"),
     ".xhtml": Format("html", "application/xhtml+xml"),
+    ".xlsx": Format("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
 }
 """Ending of a file's name, lower case -> how it is parsed. The one place that lists them."""
 

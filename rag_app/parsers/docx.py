@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _HEADING = re.compile(r"heading ([1-9])", re.I)
-_COMPOUND = b"\xd0\xcf\x11\xe0"  # an OLE file: a password-protected DOCX, or a DOC by another name
+COMPOUND = b"\xd0\xcf\x11\xe0"  # an OLE file: a protected or an old Office file
 
 
 def parse(data: bytes, _options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
@@ -43,7 +43,7 @@ def _open(data: bytes) -> Any:
     import docx
     from docx.opc.exceptions import PackageNotFoundError
 
-    if data.startswith(_COMPOUND):
+    if data.startswith(COMPOUND):
         raise ParseError("is protected by a password, or an old .doc by another name")
     try:
         return docx.Document(io.BytesIO(data))

@@ -1,0 +1,171 @@
+"""Any document loader of langchain-community, by its class name, with its own options.
+
+The name comes from the closed list `langchain_community.document_loaders.__all__`, and the options
+are checked against what the class takes. What such a loader reads, it reads in this process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import warnings
+from collections.abc import Iterator  # noqa: TC003  (a decorator reads it)
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationInfo, field_validator
+
+from rag_app.errors import SourceError, UsageError
+from rag_app.options import Field, Options
+from rag_app.spelling import did_you_mean
+from rag_app.types import Origin, Unreadable
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document
+
+    from rag_app.loaders._source import SourceLoader
+
+_PATHS: Final = frozenset(["file_path", "path", "folder_path", "repo_path", "web_path"])
+"""Options of loaders that name a file or folder; a relative one starts at the config's folder."""
+
+
+class Config(Options):
+    """The options of a `community` source."""
+
+    loader: str = Field(
+        pattern=r"^[A-Z]\w+$", description="The class, as in CSVLoader or WikipediaLoader."
+    )
+    options: dict[str, Any] = Field(
+        {}, description="What the class takes, by name, as its documentation says."
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _start_at_config(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        folder = (info.context or {}).get("folder")
+        return {
+            name: str(Path(folder) / value)
+            if folder and name in _PATHS and isinstance(value, str) and "://" not in value
+            else value
+            for name, value in options.items()
+        }
+
+
+def build(config: Config) -> SourceLoader:
+    """The loader, made with its options; nothing is read yet.
+
+    Raises:
+        UsageError: there is no such loader, or it does not take such an option.
+    """
+    from rag_app.loaders._source import SourceLoader
+
+    return SourceLoader(Community(config))
+
+
+class Community:
+    """One community loader as one `Origin`: its documents are told apart, its values made plain."""
+
+    def __init__(self, config: Config) -> None:
+        self._name = config.loader
+        made = _find_class(config.loader)
+        _check_options(made, config)
+        try:
+            with _quiet():
+                self._loader = made(**config.options)
+        except ImportError:
+            raise
+        except Exception as error:
+            wrong = f"{config.loader} cannot be made: {type(error).__name__}: {error}"
+            remedy = "See the loader's own documentation."
+            raise UsageError("sources.options", wrong.rstrip("."), remedy) from error
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def origins(self) -> Iterator[Origin]:
+        """The loader as a whole: only it can tell what it holds."""
+        yield Origin(f"community:{self._name}", None, self._load)
+
+    def _load(self) -> Iterator[Document | Unreadable]:
+        """Its documents, each under a name of its own: a source that comes again gets a number.
+
+        Raises:
+            SourceError: the loader failed; what it gave before counts as read.
+        """
+        times: dict[str, int] = {}
+        try:
+            documents = iter(self._loader.lazy_load())
+            while (document := _next(documents)) is not None:
+                source = str(document.metadata.get("source") or f"community:{self._name}")
+                times[source] = times.get(source, 0) + 1
+                name = source if times[source] == 1 else f"{source}#{times[source]}"
+                if document.page_content.strip():
+                    metadata = _make_plain(document.metadata) | {"source": name}
+                    yield document.model_copy(update={"metadata": metadata})
+                else:
+                    yield Unreadable(name, "no text")
+        except Exception as error:
+            wrong = f"the loader failed: {type(error).__name__}: {error}"
+            remedy = "See the loader's own documentation."
+            raise SourceError(f"community:{self._name}", wrong.rstrip("."), remedy) from error
+
+
+def _next(documents: Iterator[Document]) -> Document | None:
+    with _quiet():
+        return next(documents, None)
+
+
+def _find_class(name: str) -> Any:
+    with _quiet():
+        package = importlib.import_module("langchain_community.document_loaders")
+        if name not in package.__all__:
+            wrong = f"{name!r} is no loader of langchain-community"
+            remedy = did_you_mean(name, package.__all__) or "See its documentation for the list."
+            raise UsageError("sources.loader", wrong, remedy)
+        return getattr(package, name)
+
+
+def _check_options(made: Any, config: Config) -> None:
+    taken = {
+        name: parameter
+        for name, parameter in inspect.signature(made.__init__).parameters.items()
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    }
+    named = {n for n, p in taken.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    listed = ", ".join(sorted(named)) or "no options"
+    for name in config.options:
+        if name not in named and len(named) == len(taken):
+            wrong = f"{config.loader} takes no {name!r}"
+            remedy = f"It takes: {listed}. {did_you_mean(name, named)}".strip()
+            raise UsageError("sources.options", wrong, remedy)
+    missing = [
+        n for n in named if taken[n].default is inspect.Parameter.empty and n not in config.options
+    ]
+    if missing:
+        wrong = f"{config.loader} needs {', '.join(sorted(missing))}"
+        raise UsageError("sources.options", wrong, f"It takes: {listed}.")
+
+
+def _make_plain(value: Any) -> Any:
+    """Metadata as JSON values: dates and paths as text, what cannot be one left as its words."""
+    if isinstance(value, dict):
+        return {str(key): _make_plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_make_plain(inner) for inner in value]
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without langchain-community's own notice that it is no longer developed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
