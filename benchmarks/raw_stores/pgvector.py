@@ -21,13 +21,13 @@ class RawPgvector:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._m = options.get("m", 16)
-        self._ef_construction = options.get("ef_construction", 64)
+        self._ef_construction = options.get("ef_construction", 128)
         self._connection = psycopg.connect(options["url"], autocommit=True)
         set_json_loads(json.loads, self._connection)
         self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         register_vector(self._connection)
-        self._connection.execute(f"SET hnsw.ef_search = {int(options.get('ef_search', 100))}")
-        self._connection.execute("SET hnsw.iterative_scan = strict_order")
+        self._connection.execute(f"SET hnsw.ef_search = {int(options.get('ef_search', 200))}")
+        self._connection.execute("SET hnsw.iterative_scan = relaxed_order")
         self._table = f"raw_{uuid.uuid4().hex}"
         self._connection.execute(
             f"CREATE TABLE {self._table} (id text PRIMARY KEY, text text NOT NULL,"

@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import numpy as np
 import psycopg
 from pgvector import Vector
 from psycopg import errors
@@ -31,6 +30,7 @@ from rag_app.vector_stores._pgvector_wire import Encoded, make_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from rag_app.filters import Node

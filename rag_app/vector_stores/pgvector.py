@@ -64,14 +64,14 @@ class Config(Options):
         "Fixed when the collection is made. pgvector's default is 16.",
     )
     ef_construction: int = Field(
-        64,
+        128,
         ge=4,
         le=1000,
         description="HNSW's candidates while building; more finds more and builds slower. "
         "Fixed when the collection is made. pgvector's default is 64.",
     )
     ef_search: int = Field(
-        100,
+        200,
         ge=1,
         le=1000,
         description="HNSW's candidates while searching; more finds more and answers slower. "
@@ -85,7 +85,7 @@ class Config(Options):
         "pgvector's default is 100.",
     )
     probes: int = Field(
-        30,
+        40,
         ge=1,
         le=32_768,
         description="IVFFlat's groups that a search reads; more finds more and answers slower. "

@@ -482,7 +482,7 @@ class TestIndex:
         [
             ({"index": "none", "m": 8}, "m is an option of index hnsw, not of none"),
             ({"probes": 3}, "probes is an option of index ivfflat"),
-            ({"m": 40}, "below twice m"),
+            ({"m": 70}, "below twice m"),
             ({"index": "ivfflat", "probes": 200}, "above lists 100"),
             ({"schema_name": 'a"b'}, "schema_name"),
             ({"url": "mysql://localhost/x"}, "not a PostgreSQL URL"),
