@@ -5,8 +5,8 @@ Knows nothing of LangChain. `rag_app.store.Store` checks every row here before a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from rag_app.errors import StoreError
 from rag_app.json_values import find_non_json, is_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from rag_app.types import Metadata
 
     Vector = NDArray[np.float32]
+
+
+_BLOCK: Final = 2000
+"""Vectors that are normalised at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,14 +90,46 @@ class Rows(Protocol):
         ...
 
 
-def check_row(row: Row, place: str) -> Row:
-    """The row with its vector normalised.
+def check_rows(rows: Sequence[Row], place: str) -> list[Row]:
+    """The rows with their vectors normalised.
 
     Raises:
-        StoreError: id, text, metadata or vector is nothing that a store can hold.
+        StoreError: id, text, metadata or vector of one is nothing that a store can hold.
     """
-    check_words(row.id, row.text, row.metadata, place)
-    return replace(row, vector=normalise(row.vector, f"the vector of {row.id!r}", place))
+    for row in rows:
+        check_words(row.id, row.text, row.metadata, place)
+    checked: list[Row] = []
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        units = _normalise_alike([row.vector for row in block])
+        if units is None:  # one is wrong, or not an array like the others: look at each
+            what = [f"the vector of {row.id!r}" for row in block]
+            units = [normalise(row.vector, w, place) for row, w in zip(block, what, strict=True)]
+        checked += [
+            Row(row.id, row.text, unit, row.metadata)
+            for row, unit in zip(block, units, strict=True)
+        ]
+    return checked
+
+
+def _normalise_alike(vectors: list[Any]) -> Iterable[Vector] | None:
+    """All of them at once; None unless they are good arrays of one shape."""
+    first = vectors[0]
+    for each in vectors:
+        if not isinstance(each, np.ndarray) or each.ndim != 1 or each.shape != first.shape:
+            return None
+        if each.dtype.kind != "f":
+            return None
+    given = np.array(vectors, dtype=np.float64)
+    if not given.size:
+        return None
+    largest = np.abs(given).max(axis=1, keepdims=True)
+    if not np.isfinite(largest).all() or not largest.all():
+        return None
+    given /= largest
+    given /= np.linalg.norm(given, axis=1, keepdims=True)
+    units: Vector = given.astype(np.float32)
+    return units
 
 
 def check_words(id: Any, text: Any, metadata: Any, place: str) -> None:

@@ -17,7 +17,7 @@ from langchain_core.vectorstores import VectorStore
 
 from rag_app.errors import ModelError, StoreError, UsageError
 from rag_app.filters import parse
-from rag_app.rows import Row, Rows, check_row, check_words, normalise, wrong_dimension
+from rag_app.rows import Row, Rows, check_rows, check_words, normalise, wrong_dimension
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,7 +67,7 @@ class Store(VectorStore):
         Vectors of any length are accepted and stored normalised; zero, NaN, infinite and those of
         another dimension are refused, and so is metadata that is not JSON, before any is written.
         """
-        checked = [check_row(row, self._rows.place) for row in rows]
+        checked = check_rows(rows, self._rows.place)
         self._check_dimension(checked)
         if distinct := list({row.id: row for row in checked}.values()):
             self._rows.upsert(distinct)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PAGE: Final = 2000
 """Rows that are read at a time."""
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 Change: TypeAlias = tuple[str, int, bytes, str]
 """A row that is new to what is searched: id, number, vector (float32, little-endian), metadata."""
 
@@ -279,8 +281,8 @@ class SqliteRows(ABC, Generic[S]):
 
 def _encode(row: Row) -> tuple[bytes, str, str]:
     return (
-        row.vector.astype("<f4").tobytes(),
-        json.dumps(dict(row.metadata), ensure_ascii=False, separators=(",", ":")),
+        row.vector.astype("<f4", copy=False).tobytes(),
+        _ENCODER.encode(row.metadata),
         row.text,
     )
 
