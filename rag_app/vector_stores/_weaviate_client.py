@@ -25,6 +25,9 @@ PAUSES: Final = (0.2, 1.0)
 LARGEST: Final = 104_858_000
 """Bytes of a gRPC message, where the server does not tell its own limit."""
 
+OLDEST: Final = (1, 29)
+"""The first version that counts objects by gRPC; before, GraphQL was needed."""
+
 CLOUD: Final = (".weaviate.cloud", ".weaviate.network")
 
 
@@ -52,8 +55,9 @@ def connect(config: Config) -> Connection:
     from weaviate.config import GrpcConfig
     from weaviate.connect import ConnectionParams
 
-    logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)  # it logs whole objects
     told = _ask(config)
+    version = _require_version(str(told["version"]), config)
+    logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)  # it logs whole objects
     rest, grpc = urlsplit(config.url), urlsplit(grpc_url(config))
     key = config.api_key
     client = weaviate.WeaviateClient(
@@ -76,7 +80,6 @@ def connect(config: Config) -> Connection:
     except BaseException:
         client.close()
         raise
-    version = tuple(int(part) for part in str(told["version"]).split(".")[:2])
     return Connection(client, version >= (1, 33), int(told.get("grpcMaxMessageSize", LARGEST)))
 
 
@@ -122,7 +125,7 @@ def _ask(config: Config) -> dict[str, Any]:
         raise StoreError("vector_store.api_key", wrong, "Give the API key of this server.")
     try:
         told: dict[str, Any] = reply.raise_for_status().json()
-        tuple(int(part) for part in str(told["version"]).split(".")[:2])
+        _parse_version(str(told["version"]))
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             "vector_store.url",
@@ -130,6 +133,21 @@ def _ask(config: Config) -> dict[str, Any]:
             "Give the address of Weaviate's REST interface.",
         ) from error
     return told
+
+
+def _parse_version(words: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in words.split(".")[:2])
+
+
+def _require_version(words: str, config: Config) -> tuple[int, ...]:
+    version = _parse_version(words)
+    if version < OLDEST:
+        raise StoreError(
+            "vector_store.url",
+            f"the server at {show_url(config.url)!r} is Weaviate {words}",
+            f"Use version {'.'.join(map(str, OLDEST))} or newer.",
+        )
+    return version
 
 
 def _reach_grpc(client: Any, config: Config) -> None:

@@ -146,8 +146,8 @@ class TestReaching:
 
     def test_a_server_that_is_too_old_is_refused(self, open_store: Callable[..., Store]) -> None:
         with (
-            WeaviateServer(version="1.26.4") as old,
-            pytest.raises(StoreError, match=r"1\.26\.4 is not supported.*1\.27"),
+            WeaviateServer(version="1.28.4") as old,
+            pytest.raises(StoreError, match=r"Weaviate 1\.28\.4\. Use version 1\.29 or newer"),
         ):
             open_store(**old.options).count()
 
@@ -273,7 +273,7 @@ class TestLimits:
 
 
 class TestFilters:
-    @pytest.mark.parametrize("version", ["1.27.0", "1.34.0"])
+    @pytest.mark.parametrize("version", ["1.29.0", "1.34.0"])
     def test_conditions_of_all_kinds_on_old_and_new_servers(
         self, open_store: Callable[..., Store], version: str
     ) -> None:
