@@ -15,10 +15,20 @@ import shutil
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+)
 
 import numpy as np
 
@@ -27,7 +37,7 @@ from rag_app.filters import matches, parse
 from rag_app.words import TokenizerName, cut_chunk, cut_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -37,7 +47,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 """Raised when the words or the files of an index change their form."""
 
-_IDS: Final = "ids.json"
+IDS: Final = "ids.json"
 _DIGESTS: Final = "digests.json"
 _UNFINISHED: Final = ".unfinished-"
 _HOUR: Final = 3600.0
@@ -98,32 +108,21 @@ class LexicalIndex:
 
     def save(self, folder: Path) -> None:
         """Write the index as `folder`: whole or not at all, whoever else writes it too."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
-        (unfinished / _IDS).write_text(json.dumps(self.ids), encoding="utf-8")
-        if self.scores is not None:
-            self.scores.save(unfinished, show_progress=False, allow_pickle=False)
-        (unfinished / _DIGESTS).write_text(json.dumps(_digest(unfinished)), encoding="utf-8")
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            # Another process was faster, or what lies there is damaged.
-            if self.load(folder, self.scoring) is None:
-                shutil.rmtree(folder, ignore_errors=True)
-                unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+
+        def write(place: Path) -> None:
+            (place / IDS).write_text(json.dumps(self.ids), encoding="utf-8")
+            if self.scores is not None:
+                self.scores.save(place, show_progress=False, allow_pickle=False)
+
+        save_folder(folder, write)
 
     @classmethod
     def load(cls, folder: Path, scoring: Scoring) -> LexicalIndex | None:
         """The index saved as `folder`; None when there is none, or it is damaged."""
         try:
-            if json.loads((folder / _DIGESTS).read_text(encoding="utf-8")) != _digest(folder):
+            if not is_whole(folder):
                 return None
-            ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
+            ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
             if not (folder / "params.index.json").exists():
                 return cls(scoring, ids, None)
             bm25 = _open_bm25s().BM25
@@ -133,19 +132,47 @@ class LexicalIndex:
         return cls(scoring, ids, scores)
 
 
-class WordSearch:
-    """BM25 over the chunks of an index, brought up to date whenever the index has changed.
+class Ranked(Protocol):
+    """An index of chunks' words that is kept in a folder."""
+
+    def save(self, folder: Path) -> None:
+        """Write it as `folder`, whole or not at all."""
+        ...
+
+
+Held = TypeVar("Held", bound=Ranked)
+
+
+class KeptSearch(ABC, Generic[Held]):
+    """Search over words of the chunks of an index, brought up to date whenever it has changed.
 
     Args:
-        index: whose chunks; with a folder the BM25 index is kept there, for every process.
-        scoring: how to score.
+        index: whose chunks; with a folder what is derived is kept there, for every process.
     """
 
-    def __init__(self, index: Any, scoring: Scoring) -> None:
+    kept_in: ClassVar[str]
+    """The name of the folder."""
+
+    def __init__(self, index: Any) -> None:
         self._index = index
-        self._scoring = scoring
         self._lock = threading.Lock()
-        self._held: tuple[str, LexicalIndex] | None = None
+        self._held: tuple[str, Held] | None = None
+
+    @abstractmethod
+    def rank(self, held: Held, query: str) -> Iterator[tuple[str, float]]:
+        """Ids of the chunks that match, with their scores, best first."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> Held | None:
+        """What is kept in `folder`; None when nothing is, or it is damaged."""
+
+    @abstractmethod
+    def build(self, folder: Path | None) -> Held:
+        """Made anew from the index's chunks; what earlier revisions left lies beside `folder`."""
+
+    @abstractmethod
+    def describe(self) -> object:
+        """What decides the scores, as JSON values."""
 
     def find(self, query: str, k: int, filter: Filter | None) -> list[tuple[Row, float]]:
         """The `k` chunks of highest score among those that match the filter, best first.
@@ -153,7 +180,7 @@ class WordSearch:
         Only chunks that share a word with the query: fewer than `k`, or none, may be found.
         """
         where = parse(filter)
-        ranked = self.refresh().rank(query)
+        ranked = self.rank(self.refresh(), query)
         found: list[tuple[Row, float]] = []
         batch = k
         while len(found) < k and (scores := dict(islice(ranked, batch))):
@@ -162,8 +189,8 @@ class WordSearch:
             batch = min(2 * batch, 1000)
         return found[:k]
 
-    def refresh(self) -> LexicalIndex:
-        """The BM25 index of the index as it is now: held, read from its folder, or built.
+    def refresh(self) -> Held:
+        """What belongs to the index as it is now: held, read from its folder, or built.
 
         Raises:
             IndexStateError: its folder cannot be written.
@@ -177,13 +204,12 @@ class WordSearch:
                 revision = self._index.revision
             return self._held[1]
 
-    def _open(self, revision: str) -> LexicalIndex:
+    def _open(self, revision: str) -> Held:
         folder = self._place(revision)
-        loaded = None if folder is None else LexicalIndex.load(folder, self._scoring)
+        loaded = None if folder is None else self.load(folder)
         if loaded is not None:
             return loaded
-        texts = ((row.id, row.text) for row in self._index.scan())
-        built = LexicalIndex.build(texts, self._scoring)
+        built = self.build(folder)
         if folder is not None and self._index.revision == revision:
             _save(built, folder)
         return built
@@ -191,15 +217,80 @@ class WordSearch:
     def _place(self, revision: str) -> Path | None:
         if self._index.folder is None:
             return None
-        return Path(self._index.folder, "bm25", _hash([FORMAT, *self._scoring]), _hash(revision))
+        return Path(self._index.folder, self.kept_in, _hash(self.describe()), _hash(revision))
 
 
-def _save(index: LexicalIndex, folder: Path) -> None:
+class WordSearch(KeptSearch[LexicalIndex]):
+    """BM25 over the chunks of an index.
+
+    Args:
+        index: whose chunks.
+        scoring: how to score.
+    """
+
+    kept_in = "bm25"
+
+    def __init__(self, index: Any, scoring: Scoring) -> None:
+        super().__init__(index)
+        self._scoring = scoring
+
+    def rank(self, held: LexicalIndex, query: str) -> Iterator[tuple[str, float]]:
+        """As `LexicalIndex.rank`."""
+        return held.rank(query)
+
+    def load(self, folder: Path) -> LexicalIndex | None:
+        """As `LexicalIndex.load`."""
+        return LexicalIndex.load(folder, self._scoring)
+
+    def build(self, folder: Path | None) -> LexicalIndex:  # noqa: ARG002
+        """From the words of every chunk."""
+        texts = ((row.id, row.text) for row in self._index.scan())
+        return LexicalIndex.build(texts, self._scoring)
+
+    def describe(self) -> list[object]:
+        """The form of the words and the constants."""
+        return [FORMAT, *self._scoring]
+
+
+def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill `folder`: whole or not at all, whoever else writes it too.
+
+    What other revisions left beside it is removed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
+    try:
+        write(unfinished)
+        (unfinished / _DIGESTS).write_text(json.dumps(_digest(unfinished)), encoding="utf-8")
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            # Another process was faster, or what lies there is damaged.
+            if not is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is there, and every file as `save_folder` wrote it."""
+    try:
+        written = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+        return bool(written == _digest(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _save(index: Ranked, folder: Path) -> None:
     try:
         index.save(folder)
     except OSError as error:
         raise IndexStateError(
-            "bm25",
+            folder.parent.parent.name,
             f"{folder} cannot be written: {error.strerror or error}",
             "Make room or give this user the right to write there.",
         ) from error

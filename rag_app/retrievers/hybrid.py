@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import model_validator
 
 from rag_app.hits import fuse, make_dense_hits, make_hit
-from rag_app.lexical import WordSearch
+from rag_app.lexical import KeptSearch, WordSearch
 from rag_app.options import Field, Options
 from rag_app.retrievers.bm25 import BM25Options
 from rag_app.timing import timed
+from rag_app.token_weights import TokenSearch
 from rag_app.types import Hit, Rank
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ class Weights(Options):
     """How much each list counts; 0 leaves a list out."""
 
     dense: float = Field(1.0, ge=0, le=1000, description="Weight of the list by meaning.")
-    bm25: float = Field(1.0, ge=0, le=1000, description="Weight of the list by words.")
+    bm25: float = Field(
+        1.0, ge=0, le=1000, description="Weight of the list by words, whoever weighs them."
+    )
 
     @model_validator(mode="after")
     def _check_some(self) -> Self:
@@ -48,7 +51,18 @@ class Config(Options):
         le=10_000,
         description="Constant of reciprocal rank fusion: the lower, the more first places count.",
     )
-    bm25: BM25Options = Field(BM25Options(), description="Options of the word search.")
+    words: Literal["bm25", "model"] = Field(
+        "bm25",
+        description="How words are searched: bm25 counts them, model takes the weights that the "
+        "embedding model gives to tokens, which few models do (BAAI/bge-m3).",
+    )
+    bm25: BM25Options = Field(BM25Options(), description="Options of the word search by BM25.")
+
+    @model_validator(mode="after")
+    def _check_words(self) -> Self:
+        if self.words == "model" and self.bm25 != BM25Options():
+            raise ValueError("bm25 has options, but words: model does not use BM25; leave them out")
+        return self
 
 
 def build(config: Config, index: Any) -> HitRetriever:
@@ -59,12 +73,16 @@ def build(config: Config, index: Any) -> HitRetriever:
 
 
 class HybridSearch:
-    """Dense and BM25 search fused by reciprocal rank."""
+    """Dense and word search fused by reciprocal rank."""
 
     def __init__(self, config: Config, index: Any) -> None:
         self._config = config
         self._index = index
-        self._words = WordSearch(index, config.bm25.scoring())
+        self._words: KeptSearch[Any]
+        if config.words == "model":
+            self._list, self._words = "sparse", TokenSearch(index)
+        else:
+            self._list, self._words = "bm25", WordSearch(index, config.bm25.scoring())
 
     def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
         """The `k` chunks of highest fused score, with similarity and the rank in each list."""
@@ -73,14 +91,14 @@ class HybridSearch:
             vector = np.asarray(self._index.embeddings.embed_query(query), np.float32)
         with timed("dense"):
             dense = make_dense_hits(self._index.store.search(vector, depth, filter))
-        with timed("bm25"):
+        with timed(self._list):
             words = self._search_words(query, vector, depth, filter)
         with timed("fusion"):
-            weights = {"dense": config.weights.dense, "bm25": config.weights.bm25}
-            return fuse({"dense": dense, "bm25": words}, weights, config.rank_constant)[:k]
+            weights = {"dense": config.weights.dense, self._list: config.weights.bm25}
+            return fuse({"dense": dense, self._list: words}, weights, config.rank_constant)[:k]
 
     def refresh(self) -> None:
-        """Build the BM25 index of the chunks as they are now, unless it is there."""
+        """Build the index of the chunks' words as they are now, unless it is there."""
         self._words.refresh()
 
     def _search_words(
@@ -94,7 +112,7 @@ class HybridSearch:
                 row.metadata,
                 similarity=float(np.clip(unit @ row.vector, -1, 1)),
                 score=score,
-                ranks={"bm25": Rank(rank, score)},
+                ranks={self._list: Rank(rank, score)},
             )
             for rank, (row, score) in enumerate(self._words.find(query, k, filter), 1)
         ]

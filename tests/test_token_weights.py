@@ -1,0 +1,163 @@
+"""Hybrid search by the weights of a model's tokens, against brute force."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import ValidationError
+
+from rag_app import registry
+from rag_app.errors import ModelError, UsageError
+from rag_app.retrieval import to_hit
+from rag_app.store import Row
+from tests.tiny_models import add_sparse_head, describe_sentences, make_bert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXTS = {
+    "a": "the cat sat over the sea",
+    "b": "a dog and a cat and fish",
+    "c": "two wings",
+    "d": "fish sat",
+    "e": "the cat sat over the sea",
+}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = make_bert(tmp_path_factory.mktemp("tiny") / "weighing")
+    return add_sparse_head(describe_sentences(place, "cls"))
+
+
+def make(kind: str, name: str, parts: dict[str, Any] | None = None, **options: Any) -> Any:
+    config = registry.config_class(kind, name)(**options)
+    return registry.build(kind, name, config, **(parts or {}))
+
+
+@dataclass
+class SmallIndex:
+    """What a retriever asks of an index; `read` counts the texts that the model weighed."""
+
+    embeddings: Any
+    folder: Path | None = None
+    revision: str = "1"
+    read: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        parts = {"embeddings": self.embeddings, "collection": "test"}
+        self.store = make("vector_stores", "memory", parts, path=None)
+        weigh = self.embeddings.sparse
+
+        def counted(texts: list[str]) -> Any:
+            self.read += texts
+            return weigh(texts)
+
+        self.embeddings.sparse = counted
+
+    def put(self, texts: dict[str, str]) -> None:
+        vectors = self.embeddings.embed_documents(list(texts.values()))
+        self.store.upsert(
+            [
+                Row(id, text, vector, {"source": id, "start": 0, "end": len(text)})
+                for (id, text), vector in zip(texts.items(), vectors, strict=True)
+            ]
+        )
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        yield
+
+    def scan(self) -> Iterator[Row]:
+        return self.store.scan()
+
+
+def open_index(model: Path, texts: dict[str, str], place: Path | None = None) -> SmallIndex:
+    index = SmallIndex(make("embeddings", "huggingface", model=str(model), device="cpu"), place)
+    index.put(texts)
+    return index
+
+
+def search(index: SmallIndex, query: str, **options: Any) -> Any:
+    given = {"words": "model", "k": 5, "weights": {"dense": 0, "bm25": 1}, **options}
+    retriever = make("retrievers", "hybrid", {"index": index}, **given)
+    return [to_hit(document) for document in retriever.invoke(query)]
+
+
+def score(embeddings: Any, query: str) -> dict[str, float]:
+    """Every chunk's score by two loops."""
+    asked, *held = embeddings.sparse([query, *TEXTS.values()])
+    summed = {
+        id: sum(weight * row.get(token, 0.0) for token, weight in asked.items())
+        for id, row in zip(TEXTS, held, strict=True)
+    }
+    return {id: total for id, total in summed.items() if total > 0}
+
+
+@pytest.mark.parametrize("query", ["the cat", "fish and sea", "two dog", "naïve"])
+def test_chunks_come_in_the_order_of_brute_force(folder: Path, query: str) -> None:
+    index = open_index(folder, TEXTS)
+    expected = score(index.embeddings, query)
+    hits = search(index, query)
+    found = {hit.id: hit.ranks["sparse"].score for hit in hits}
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert [hit.ranks["sparse"].rank for hit in hits] == list(range(1, len(hits) + 1))
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_words_of_the_model_are_fused_with_meaning(folder: Path) -> None:
+    hits = search(open_index(folder, TEXTS), "the cat", weights={"dense": 1, "bm25": 1})
+    assert {name for hit in hits for name in hit.ranks} == {"dense", "sparse"}
+
+
+def test_the_model_reads_a_chunk_once_across_revisions_and_processes(
+    folder: Path, tmp_path: Path
+) -> None:
+    first = open_index(folder, TEXTS, tmp_path)
+    before = search(first, "the cat")
+    assert sorted(first.read) == sorted([*set(TEXTS.values()), "the cat"])
+    second = open_index(folder, TEXTS, tmp_path)  # as another process would
+    assert search(second, "the cat") == before
+    assert second.read == ["the cat"]
+    second.put({"f": "a fish ran over the cat"})
+    second.store.delete(["a"])
+    second.revision, second.read[:] = "2", []
+    after = {hit.id for hit in search(second, "the cat")}
+    assert second.read == ["a fish ran over the cat", "the cat"]
+    assert "f" in after
+    assert "a" not in after
+    assert len(list((tmp_path / "sparse").glob("*/*"))) == 1
+
+
+def test_a_damaged_file_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    before = search(open_index(folder, TEXTS, tmp_path), "the cat")
+    kept = next((tmp_path / "sparse").glob("*/*/weights.npy"))
+    kept.write_bytes(kept.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
+    index = open_index(folder, TEXTS, tmp_path)
+    assert search(index, "the cat") == before
+    assert len(index.read) > 1
+
+
+def test_a_model_that_weighs_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "plain")
+    (tmp_path / "plain" / "sparse_linear.pt").unlink()
+    with pytest.raises(ModelError, match="weighs no tokens"):
+        search(open_index(tmp_path / "plain", TEXTS), "the cat")
+
+    @dataclass
+    class Other:
+        embeddings: Any
+        folder: None = None
+
+    with pytest.raises(UsageError, match="the embedding model weighs no tokens"):
+        search(Other(make("embeddings", "hashing")), "the cat")  # type: ignore[arg-type]
+
+
+def test_options_of_bm25_are_refused_where_bm25_is_not_used() -> None:
+    with pytest.raises(ValidationError, match="does not use BM25"):
+        registry.config_class("retrievers", "hybrid")(words="model", bm25={"tokenizer": "words"})
