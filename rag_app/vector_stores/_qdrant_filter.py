@@ -5,7 +5,8 @@ have no order, large integers are rounded). So beside its metadata each point ha
 
 - `facts`: a UUID, the first half of a SHA-256, for each value and each element of a list, and for
   each field that is a boolean, a list or an object;
-- `numbers`: each number by field, as a float64 holds it;
+- `numbers`: the two halves of each number's float64, as whole numbers that sort like it, because
+  fractions may come out of a payload another than they went in;
 - `words`: the beginning of each string as whole numbers that sort like it: `PIECE` bytes, and of
   one that begins with a digit, as dates do, up to `REACH`.
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -65,14 +67,14 @@ class Rendered:
 def encode_facts(metadata: Metadata) -> dict[str, Any]:
     """The payload that conditions on `metadata` are asked of."""
     facts: set[str] = set()
-    numbers: dict[str, float] = {}
+    numbers: dict[str, int] = {}
     words: dict[str, int] = {}
     for path in set(_list_paths(metadata)):
         value = look_up(metadata, path)
         if isinstance(value, str):
-            words.update(zip(_name_words(path), _cut(value), strict=False))
+            words.update(zip(_name_parts(path), _cut(value), strict=False))
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            numbers[_name_number(path)] = _to_float(value)
+            numbers.update(zip(_name_parts(path), _halve(value), strict=False))
         elif value is MISSING:  # a key with dots hides it
             continue
         else:
@@ -129,8 +131,7 @@ def _render_values(field: str, values: Iterable[Any]) -> Rendered:
 def _render_number_order(field: str, operator: str, bound: float) -> Rendered:
     if abs(bound) >= EXACT:
         return replace(_is_number(field), exact=False)
-    name = _key("numbers", _name_number(field))
-    return Rendered(_compare(name, operator, bound), True, frozenset([name]))
+    return _render_parts("numbers", field, operator, _halve(bound))
 
 
 def _render_contains(field: str, part: Any) -> Rendered:
@@ -141,20 +142,22 @@ def _render_contains(field: str, part: Any) -> Rendered:
 
 
 def _render_string_order(field: str, operator: str, bound: str) -> Rendered:
-    """`pieces` compare one after the other: the first that differs decides."""
-    pieces = _cut(bound)
     exact = len(bound.encode()) < PIECE * _count_pieces(bound)
-    strict = "$gt" if operator.startswith("$g") else "$lt"
-    names = [_key("words", name) for name in _name_words(field)]
-    ways: list[dict[str, Any]] = []
-    for last, (name, piece) in enumerate(zip(names, pieces, strict=False)):
-        same = [_equal(*pair) for pair in zip(names[:last], pieces, strict=False)]
-        if last < len(pieces) - 1:
-            ways.append({"must": [*same, _compare(name, strict, piece)]})
-        else:  # of longer strings the rest is not known here
-            decisive = operator if exact else f"{strict}e"
-            ways.append({"must": [*same, _compare(name, decisive, piece)]})
-    return Rendered({"should": ways}, exact, frozenset(names))
+    if not exact:  # of longer strings the rest is not known here
+        operator = f"{operator.removesuffix('e')}e"
+    return replace(_render_parts("words", field, operator, _cut(bound)), exact=exact)
+
+
+def _render_parts(part: str, field: str, operator: str, bounds: list[int]) -> Rendered:
+    """Compares one number after the other: the first that differs decides."""
+    names = [f'{part}."{name}"' for name in _name_parts(field)[: len(bounds)]]
+    strict = operator.removesuffix("e")
+    ways: list[Where] = []
+    for last, (name, bound) in enumerate(zip(names, bounds, strict=True)):
+        same = [_equal(*pair) for pair in zip(names[:last], bounds, strict=False)]
+        decisive = operator if last == len(bounds) - 1 else strict
+        ways.append({"must": [*same, _compare(name, decisive, bound)]})
+    return Rendered({"should": ways}, True, frozenset(names))
 
 
 def _negate(inner: Rendered) -> Rendered:
@@ -198,13 +201,11 @@ def _exist(field: str) -> Rendered:
 
 
 def _is_number(field: str) -> Rendered:
-    name = _key("numbers", _name_number(field))
-    return Rendered(_compare(name, "$gte", -sys.float_info.max), True, frozenset([name]))
+    return _render_parts("numbers", field, "$gte", [-(2**31)])
 
 
 def _is_string(field: str) -> Rendered:
-    name = _key("words", _name_words(field)[0])
-    return Rendered(_compare(name, "$gte", 0), True, frozenset([name]))
+    return _render_parts("words", field, "$gte", [0])
 
 
 def _compare(name: str, operator: str, bound: float) -> dict[str, Any]:
@@ -224,17 +225,8 @@ def _list_type_facts(path: str, value: Any) -> Iterator[str]:
 
 
 @lru_cache(4096)
-def _name_number(path: str) -> str:
-    return f":{quote(path, '')}"
-
-
-@lru_cache(4096)
-def _name_words(path: str) -> tuple[str, ...]:
+def _name_parts(path: str) -> tuple[str, ...]:
     return tuple(f"{n}:{quote(path, '')}" for n in range(REACH // PIECE))
-
-
-def _key(part: str, name: str) -> str:
-    return f'{part}."{name}"'
 
 
 def _fact(kind: str, path: str, value: Any) -> str:
@@ -294,10 +286,11 @@ def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"{key}.{rest}" for rest in _list_paths(value))
 
 
-def _to_float(number: float) -> float:
-    if isinstance(number, int) and abs(number) < EXACT:
-        return number
+def _halve(number: float) -> list[int]:
+    """A float64's halves, the higher one signed, so that comparing them compares the numbers."""
     try:
-        return float(number)
+        bits: int = struct.unpack(">q", struct.pack(">d", float(number or 0)))[0]
     except OverflowError:
-        return sys.float_info.max if number > 0 else -sys.float_info.max
+        return _halve(sys.float_info.max if number > 0 else -sys.float_info.max)
+    ordered = bits if bits >= 0 else bits ^ (2**63 - 1)
+    return [ordered >> 32, ordered & 0xFFFFFFFF]

@@ -149,7 +149,9 @@ class Shard:
 
     def _is_there(self) -> bool:
         try:
-            return os.path.samestat(os.stat(f"{self._path}.lock"), os.fstat(self._file))
+            return self._file >= 0 and os.path.samestat(
+                os.stat(f"{self._path}.lock"), os.fstat(self._file)
+            )
         except FileNotFoundError:
             return False
 
@@ -158,7 +160,8 @@ class Shard:
         try:
             self._unload()
         finally:
-            os.close(self._file)
+            file, self._file = self._file, -1
+            os.close(file)
 
     def _keep_others_out(self) -> None:
         import fcntl
