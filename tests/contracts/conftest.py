@@ -18,6 +18,7 @@ import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from rag_app import registry
+from tests.contracts.record import summarise, write
 from tests.milvus_server import open_milvus_server
 from tests.pinecone_server import open_pinecone
 from tests.postgres_server import PostgresServer
@@ -50,6 +51,21 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
     "qdrant-server": lambda request, _: ("qdrant", request.getfixturevalue("qdrant_server")),
 }
 """What each store needs: its kind and options, given pytest's request and an empty folder."""
+
+
+IMITATED = {"pinecone", "weaviate", "qdrant-server"}
+"""Places that here are a server of the service's documented protocol, and not the service."""
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """With RAG_APP_RECORD=1 the results are kept, for README.md."""
+    if os.environ.get("RAG_APP_RECORD") == "1":
+        reports = [
+            r
+            for kind in ("passed", "failed", "error")
+            for r in terminalreporter.stats.get(kind, ())
+        ]
+        write(summarise(reports, list(PLACES), int(os.environ.get("RAG_APP_FILTERS", "200"))))
 
 
 @dataclass
