@@ -105,6 +105,6 @@ def add_sparse_head(folder: Path) -> Path:
 
     torch.manual_seed(11)
     head = torch.nn.Linear(32, 1)
-    head.bias.data += 0.5
+    head.bias.data += 1.5
     torch.save(head.state_dict(), folder / "sparse_linear.pt")
     return folder
