@@ -88,10 +88,7 @@ def encode(metadata: Metadata) -> dict[str, Any]:
     """What a record carries so that filters on `metadata` can be asked."""
     tokens: set[str] = set()
     held: dict[str, Any] = {}
-    for path in _list_paths(metadata):
-        value = look_up(metadata, path)
-        if value is MISSING:
-            continue
+    for path, value in _list_fields(metadata):
         if isinstance(value, (list, dict)):
             tokens |= {_name("is", path, _write(value)), _name("type", path, "other")}
             if isinstance(value, list):
@@ -243,6 +240,17 @@ def _measure(node: Node) -> tuple[int, int]:
         case In(_, values):
             return 1, len(values)
     return 1, 1
+
+
+def _list_fields(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every field with its value: a key with dots wins over a path through objects."""
+    for key, value in metadata.items():
+        yield key, value
+        if isinstance(value, dict):
+            for path in (f"{key}.{rest}" for rest in _list_paths(value)):
+                nested = look_up(metadata, path)
+                if nested is not MISSING:
+                    yield path, nested
 
 
 def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
