@@ -113,7 +113,8 @@ class MilvusFolder:
         server, database, port = start_server_in_thread(
             str(self._path), host=f"unix:{private}/milvus", port=0
         )
-        undo.callback(database.close)
+        # Closing writes what is in memory; a folder that was deleted is not to be filled by it.
+        undo.callback(lambda: database.close() if self._is_there() else None)
         undo.callback(lambda: server.stop(grace=None).wait(SECONDS))
         if not port:
             raise OSError(f"no socket could be opened in {private}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from rag_app.vector_stores._milvus_collection import (
 from rag_app.vector_stores._milvus_filter import render
 from rag_app.vector_stores._milvus_folder import MilvusFolder
 from rag_app.vector_stores._milvus_search import find_among, find_nearest, rank, read_rows
-from rag_app.vector_stores._milvus_server import connect
+from rag_app.vector_stores._milvus_server import connect, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -57,8 +58,8 @@ class _Seen:
     when: float
 
 
-FIXED: Final = {"m": "M", "ef_construction": "efConstruction", "nlist": "nlist"}
-"""The options that are fixed with an index, and Milvus's names of them."""
+OPTIONS: Final = {"M": "m", "efConstruction": "ef_construction"}
+"""Our names of Milvus's index parameters, where they differ."""
 
 
 def choose_index(config: Config) -> Index:
@@ -224,7 +225,8 @@ class MilvusRows:
         self._require_ours(described)
         identity = (described.get("collection_id"), described.get("created_timestamp"))
         if seen is None or seen.identity != identity or folder is not None:
-            self._require_index(self._collection.prepare())
+            self._require_index(described)
+            self._collection.prepare()
         self._seen = _Seen(get_dimension(described), identity, when)
         return self._seen
 
@@ -243,20 +245,15 @@ class MilvusRows:
                 "Choose another name, path or database.",
             )
 
-    def _require_index(self, made: dict[str, Any]) -> None:
+    def _require_index(self, described: dict[str, Any]) -> None:
         """Refuse a collection whose index was made with other parameters."""
-        asked = self._index
-        known = {"index": made["index_type"].lower()}
-        wanted = {"index": asked.type.lower()}
-        for option, name in FIXED.items():
-            if name in asked.build and name in made:
-                known[option], wanted[option] = str(made[name]), str(asked.build[name])
-        for option, value in wanted.items():
-            if known[option] != value:
+        known = json.loads(described["properties"]["index"])
+        for name, asked in json.loads(self._index.describe()).items():
+            if known.get(name) != asked:
                 raise StoreError(
-                    f"vector_store.{option}",
-                    f"the collection was made with {known[option]}, the config asks for {value}",
-                    f"Set it to {known[option]}, or ingest into a new index.",
+                    f"vector_store.{OPTIONS.get(name, name)}",
+                    f"the collection was made with {known[name]}, the config asks for {asked}",
+                    f"Set it to {known[name]}, or ingest into a new index.",
                 )
 
     @contextmanager
@@ -319,6 +316,6 @@ class MilvusRows:
         except Exception as error:
             raise StoreError(
                 self.place,
-                f"Milvus at {self._where} failed: {error}",
+                f"Milvus at {self._where} failed: {tell(error)}",
                 "Check that it is there, is Milvus's and may be written; `rag-app check` tries it.",
             ) from error

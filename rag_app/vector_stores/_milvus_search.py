@@ -66,12 +66,10 @@ def find_among(
 
 
 def _search(collection: MilvusCollection, vector: Vector, k: int, expression: str) -> list[Row]:
-    import pymilvus
-
     if k <= WHOLE:
         try:
             return list(map(decode, collection.search(vector, k, expression, CONTENT)))
-        except pymilvus.MilvusException as error:
+        except Exception as error:
             if not is_too_large(error):
                 raise
     return read_rows(

@@ -26,8 +26,17 @@ def import_pymilvus() -> Any:
 
     for name in set(os.environ) - before:
         del os.environ[name]
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return pymilvus
+
+
+def tell(error: Exception) -> str:
+    """What an error of Milvus's client says, in one line."""
+    details = getattr(error, "details", None)  # gRPC's errors are shown with all their trace
+    if callable(details):
+        return f"{error.code().name}: {details()}"  # type: ignore[attr-defined]
+    return str(getattr(error, "message", "") or error)
 
 
 def connect(url: str, token: str, database: str) -> Any:
@@ -47,4 +56,11 @@ def connect(url: str, token: str, database: str) -> Any:
             "Start Milvus there, or leave url out to keep the vectors in a folder.",
         ) from error
     pymilvus = import_pymilvus()
-    return pymilvus.MilvusClient(uri=url, token=token, db_name=database, timeout=SECONDS)
+    client = pymilvus.MilvusClient(uri=url, token=token, db_name=database, timeout=SECONDS)
+    if database != "default":
+        try:  # asked for a collection of a database that is not there, Milvus finds none
+            client.list_collections(timeout=SECONDS)
+        except BaseException:
+            client.close()
+            raise
+    return client
