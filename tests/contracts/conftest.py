@@ -53,8 +53,25 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
 """What each store needs: its kind and options, given pytest's request and an empty folder."""
 
 
-IMITATED = {"pinecone", "weaviate", "qdrant-server"}
-"""Places that here are a server of the service's documented protocol, and not the service."""
+AGAINST = {
+    "memory": "itself, in RAM",
+    "memory-file": "itself, one SQLite file",
+    "faiss": "FAISS, flat index",
+    "faiss-ram": "FAISS, in RAM",
+    "faiss-hnsw": "FAISS, HNSW index",
+    "faiss-ivf": "FAISS, IVF index",
+    "chroma-folder": "Chroma in a folder",
+    "chroma-server": "the Chroma server",
+    "milvus-lite": "Milvus Lite",
+    "milvus-server": "the Milvus server 2.3.5",
+    "pgvector": "PostgreSQL 18 with pgvector 0.8",
+    "qdrant-memory": "Qdrant's engine, in a temporary folder",
+    "qdrant-folder": "Qdrant's engine, in a folder",
+    "qdrant-server": "a server of Qdrant's protocol",
+    "pinecone": "a server of Pinecone's protocol",
+    "weaviate": "a server of Weaviate's protocol",
+}
+"""What each place is, here, without a service in the environment."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -65,7 +82,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             for kind in ("passed", "failed", "error")
             for r in terminalreporter.stats.get(kind, ())
         ]
-        write(summarise(reports, list(PLACES), int(os.environ.get("RAG_APP_FILTERS", "200"))))
+        write(summarise(reports, AGAINST, int(os.environ.get("RAG_APP_FILTERS", "200"))))
 
 
 @dataclass

@@ -17,19 +17,19 @@ RESULTS: Final = Path(__file__).with_name("results.json")
 _TEST: Final = re.compile(r"test_vector_stores\.py::(Test\w+)::\w+(?:\[(.+)\])?")
 
 
-def summarise(reports: list[Any], places: list[str], filters: int) -> dict[str, Any]:
+def summarise(reports: list[Any], places: dict[str, str], filters: int) -> dict[str, Any]:
     """The results by place, from pytest's reports of the suite.
 
-    A test without a place (LangChain's, that none of its tests was overridden) counts for each.
+    `places` says what each ran against. A test without one (LangChain's, that none of its tests was overridden) counts for each.
     """
     counts: dict[str, dict[str, Counter[str]]] = {}
     recalls: dict[str, float] = {}
     ran = [r for r in reports if r.when == "call" or not r.passed]
     found = [(r, match) for r in ran if (match := _TEST.search(r.nodeid)) is not None]
-    named = {p for _, match in found for p in places if _is_of(match[2], p, places)}
+    named = {p for _, match in found for p in places if _is_of(match[2], p, list(places))}
     for report, match in found:
         for place in (
-            named if match[2] is None else [p for p in named if _is_of(match[2], p, places)]
+            named if match[2] is None else [p for p in named if _is_of(match[2], p, list(places))]
         ):
             tally = counts.setdefault(place, {}).setdefault(match[1], Counter())
             tally["total"] += 1
@@ -41,6 +41,7 @@ def summarise(reports: list[Any], places: list[str], filters: int) -> dict[str, 
         "filters": filters,
         "places": {
             place: {
+                "against": places[place],
                 "recall@10": recalls.get(place),
                 **{
                     name: f"{t['passed']}/{t['total']}" for name, t in sorted(counts[place].items())
