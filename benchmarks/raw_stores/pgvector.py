@@ -1,4 +1,4 @@
-"""Plain good use of psycopg 3 and pgvector: what the PostgreSQL store's cost is measured against."""
+"""Plain good use of psycopg 3 and pgvector: what the PostgreSQL store is measured against."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ class Collection:
         table: of its rows, quoted, with its schema.
         dimension: of its vectors.
         indexed: whether the vector index is built.
+        size: about how many rows it has, by PostgreSQL's estimate; -1 when it has none yet.
         fixed: the options it was made with.
         extension: the schema of pgvector's types, quoted.
         vector: PostgreSQL's number of the type `vector`.
@@ -57,6 +58,7 @@ class Collection:
     table: str
     dimension: int
     indexed: bool
+    size: float
     fixed: Mapping[str, Any]
     extension: str
     vector: int
@@ -104,27 +106,30 @@ class Collections:
             StoreError: it is of another format.
         """
         query = (
-            "SELECT c.table_name, c.format, c.dimension, c.indexed, c.fixed, n.nspname, t.oid"
+            "SELECT c.table_name, c.format, c.dimension, c.indexed, c.fixed, n.nspname, t.oid,"
+            " coalesce((SELECT reltuples FROM pg_class WHERE relname = c.table_name"
+            " AND relnamespace = to_regnamespace(%s)), -1)"
             f" FROM {self._list} AS c, pg_extension AS e"
             " JOIN pg_namespace AS n ON n.oid = e.extnamespace"
             " JOIN pg_type AS t ON t.typnamespace = n.oid AND t.typname = 'vector'"
             " WHERE c.name = %s AND e.extname = 'vector'"
         )
+        names = [quote_name(self._schema), escape(name)]
         try:
-            found = connection.execute(query.encode(), [escape(name)]).fetchone()
+            found = connection.execute(query.encode(), names).fetchone()
         except (errors.UndefinedTable, errors.InvalidSchemaName):
             return None
         except errors.UndefinedColumn as error:
             raise self._not_ours() from error
         if found is None:
             return None
-        table, version, dimension, indexed, fixed, extension, vector = found
+        table, version, dimension, indexed, fixed, extension, vector, size = found
         if version != FORMAT:
             wrong = f"the collection {name!r} has format {version}, this rag-app reads {FORMAT}"
             raise StoreError("vector_store.pgvector", wrong, "Use the rag-app that wrote it.")
         full = f"{quote_name(self._schema)}.{quote_name(table)}"
         return Collection(
-            full, dimension, indexed, json.loads(fixed), quote_name(extension), vector
+            full, dimension, indexed, size, json.loads(fixed), quote_name(extension), vector
         )
 
     def make(

@@ -105,7 +105,8 @@ class PgvectorRows:
         def find(connection: Connection, collection: Collection | None) -> list[Row]:
             if collection is None:
                 return []
-            if collection.indexed and k < MOST_SCANNED:
+            all_is_less = where is not None and collection.size <= MOST_SCANNED
+            if collection.indexed and k < MOST_SCANNED and not all_is_less:
                 found = search(connection, collection, bound, k, condition, exact=False)
                 if len(found) >= k:
                     return found

@@ -420,8 +420,11 @@ class TestIndex:
         assert found[10] < found[400]
 
     def test_k_above_ef_search_and_rare_matches_come_whole(
-        self, open_store: Callable[..., Store]
+        self, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        from rag_app.vector_stores import _pgvector_rows
+
+        monkeypatch.setattr(_pgvector_rows, "MOST_SCANNED", 1000)  # or all would be read anyway
         store = open_store(exact_below=0, ef_search=10)
         rows = make_rows(5000)
         store.upsert(rows)
