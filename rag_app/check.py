@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rag_app import registry
+from rag_app.config.warn import find_config_card
 from rag_app.errors import RagAppError, SourceError, StoreError
+from rag_app.model_report import describe_model, warn_of_language
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,12 +20,13 @@ if TYPE_CHECKING:
     from rag_app.app import RagApp
     from rag_app.config import Section
 
+_MUCH_TEXT = 100_000
 _SENTENCE = "A sentence to see whether this part works."
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part and whether it worked; `remedy` is what to do when it did not."""
+    """One part and whether it worked; `remedy` is what to do when it did not, or not well."""
 
     part: str
     ok: bool
@@ -36,11 +40,12 @@ def check(app: RagApp) -> Iterator[Check]:
     The index's own content is not touched: the chunk goes to a collection of its own.
     """
     config = app.config
+    read: list[str] = []
     for place, section in enumerate(config.sources):
-        yield _try(f"sources[{place}] ({section.kind})", partial(_read_source, section))
+        yield _try(f"sources[{place}] ({section.kind})", partial(_read_source, section, read))
     yield _try(f"splitter ({config.splitter.kind})", lambda: _split(app))
     embeddings = _try(f"embeddings ({config.embeddings.kind})", lambda: _embed(app))
-    yield embeddings
+    yield replace(embeddings, remedy=embeddings.remedy or _warn_of_language(app, read))
     store = _after(embeddings, f"vector_store ({config.vector_store.kind})", _keep_a_chunk, app)
     yield store
     retriever = _after(store, f"retriever ({config.retriever.kind})", _build_retriever, app)
@@ -71,16 +76,21 @@ def _try(part: str, prove: Callable[[], str]) -> Check:
         return Check(part, False, f"{type(error).__name__}: {error}", "")
 
 
-def _read_source(section: Section) -> str:
-    """Read the first document there is; one broken file is a note, for the others may be whole."""
+def _read_source(section: Section, read: list[str]) -> str:
+    """Read the first document there is, and add its text to `read`.
+
+    One broken file is a note, for the others may be whole.
+    """
     loader = registry.build("loaders", section.kind, section.options)
     try:
         origins = getattr(loader, "origins", None)
         if origins is None:
-            return f"read: {next(iter(loader.lazy_load())).metadata.get('source')}"
+            document = next(iter(loader.lazy_load()))
+            read.append(document.page_content)
+            return f"read: {document.metadata.get('source')}"
         first = next(origin for origin in origins() if origin.excluded is None)
         try:
-            next(iter(first.load()), None)
+            read += [getattr(each, "page_content", "") for each in islice(first.load(), 1)]
         except SourceError as error:
             if section.kind != "files":
                 raise
@@ -95,9 +105,16 @@ def _split(app: RagApp) -> str:
 
 
 def _embed(app: RagApp) -> str:
-    vector = app.embeddings.embed_query(_SENTENCE)
-    window = getattr(app.embeddings, "max_tokens", None)
-    return f"{len(vector)} dimensions" + (f", window {window} tokens" if window else "")
+    return describe_model(app.embeddings, len(app.embeddings.embed_query(_SENTENCE)))
+
+
+def _warn_of_language(app: RagApp, read: list[str]) -> str:
+    """Whether the embedding model is one for the documents' language; of what was read of each."""
+    if app.config.retriever.kind == "bm25":
+        return ""  # it compares no vectors
+    card = find_config_card(app.config.embeddings)
+    told = (warn_of_language(card, text[:_MUCH_TEXT]) for text in read if card is not None)
+    return next(filter(None, told), "")
 
 
 def _keep_a_chunk(app: RagApp) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rag_app.minilm import MAX_TOKENS, MiniLM, Precision
 from rag_app.options import OPERATIONAL, Field, Options
@@ -10,7 +10,10 @@ from rag_app.options import OPERATIONAL, Field, Options
 if TYPE_CHECKING:
     from rag_app.embeddings._minilm import MiniLMEmbeddings
 
-__all__ = ["MAX_TOKENS", "Config", "build"]
+CARD: Final = "all-MiniLM-L6-v2"
+"""What the table of model cards calls it."""
+
+__all__ = ["CARD", "MAX_TOKENS", "Config", "build"]
 
 
 class Config(Options):
