@@ -71,7 +71,11 @@ class Parts:
         section = self.config.reranker
         if section is None:
             return None
-        made: BaseDocumentCompressor = registry.build("rerankers", section.kind, section.options)
+        asks = registry.needs("rerankers", section.kind, "chat_model")
+        parts = {"chat_model": self.chat_model} if asks else {}
+        made: BaseDocumentCompressor = registry.build(
+            "rerankers", section.kind, section.options, **parts
+        )
         return made
 
     def open_store(self, collection: str) -> Store:

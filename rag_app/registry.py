@@ -88,6 +88,12 @@ def build(kind: str, name: str, config: Options, **parts: Any) -> Any:
         raise
 
 
+def needs(kind: str, name: str, part: str) -> bool:
+    """Whether the backend's `build` cannot do without `part`."""
+    found = inspect.signature(module(kind, name).build).parameters.get(part)
+    return found is not None and found.default is found.empty
+
+
 def build_chain(name: str, options: Options, parts: Mapping[str, Callable[[], Any]]) -> Any:
     """Build the chain `name` from those of `parts` that its `build` names, each made on demand."""
     made = module("chains", name).build

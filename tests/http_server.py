@@ -143,6 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
 
+    def handle(self) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client has given up
+            super().handle()
+
     def do_GET(self) -> None:
         self._answer("GET", {})
 
@@ -151,10 +155,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("POST", json.loads(body) if body else {})
 
     def _answer(self, method: str, body: dict[str, Any]) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # the client has given up waiting
-            self._send(method, body)
-
-    def _send(self, method: str, body: dict[str, Any]) -> None:
         request = Request(self.path, dict(self.headers.items()), body, time.monotonic())
         self.owner.requests.append(request)
         answer = self.owner.answer(method, request)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator  # noqa: TC003  (pydantic reads signatures)
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import cohere
 from langchain_cohere import ChatCohere
 from langchain_core.messages import AIMessage, AIMessageChunk
+from pydantic import model_validator
 
 from rag_app._resending import AsyncResendingClient, ResendingClient
 
@@ -17,13 +18,30 @@ if TYPE_CHECKING:
 
 
 class CohereChatModel(ChatCohere):
-    """LangChain's class with what it leaves out: two options, a stream's tokens, the model's name.
+    """LangChain's class with what it leaves out: options, a stream's tokens, the model's name.
 
     LangChain counts the tokens of a reply only if the reply names its model.
     """
 
     max_tokens: int | None = None
     seed: int | None = None
+    max_retries: int = 2
+
+    @model_validator(mode="after")
+    def _connect(self) -> Self:
+        """Clients that send again as the server asks, in place of the vendor's usual ones."""
+        key = self.cohere_api_key.get_secret_value() if self.cohere_api_key else ""
+        options: dict[str, Any] = {
+            "api_key": key,
+            "base_url": self.base_url,
+            "client_name": "rag-app",
+            "timeout": self.timeout_seconds,
+        }
+        self.client = cohere.Client(httpx_client=ResendingClient(self.max_retries), **options)
+        self.async_client = cohere.AsyncClient(
+            httpx_client=AsyncResendingClient(self.max_retries), **options
+        )
+        return self
 
     def _complete(self, options: dict[str, Any]) -> dict[str, Any]:
         own: dict[str, Any] = {"max_tokens": self.max_tokens, "seed": self.seed}
@@ -72,18 +90,3 @@ class CohereChatModel(ChatCohere):
                 "total_tokens": read + written,
             }
             self._name(chunk)
-
-
-def connect(model: CohereChatModel, max_retries: int) -> None:
-    """Give the model clients that send again as the server asks."""
-    key = model.cohere_api_key.get_secret_value() if model.cohere_api_key else ""
-    options: dict[str, Any] = {
-        "api_key": key,
-        "base_url": model.base_url,
-        "client_name": "rag-app",
-        "timeout": model.timeout_seconds,
-    }
-    model.client = cohere.Client(httpx_client=ResendingClient(max_retries), **options)
-    model.async_client = cohere.AsyncClient(
-        httpx_client=AsyncResendingClient(max_retries), **options
-    )

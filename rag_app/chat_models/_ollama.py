@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator  # noqa: TC003  (pydantic reads signatures)
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_ollama import ChatOllama
-from pydantic import SecretStr  # noqa: TC002  (pydantic reads it)
+from pydantic import SecretStr, model_validator
 
 from rag_app._resending import AsyncResendingClient, ResendingClient
 from rag_app.errors import ModelError
 
 if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk
-
-    from rag_app.chat_models.ollama import Config
 
 
 class OllamaChatModel(ChatOllama):
@@ -25,6 +23,26 @@ class OllamaChatModel(ChatOllama):
     """
 
     api_key: SecretStr | None = None
+    timeout: float = 60
+    max_retries: int = 2
+
+    @model_validator(mode="after")
+    def _connect(self) -> Self:
+        """Clients that send again as the server asks, with the key of the config or none."""
+        for ours, client in (
+            (ResendingClient, self._client),
+            (AsyncResendingClient, self._async_client),
+        ):
+            given = client._client
+            headers = dict(given.headers)
+            if not headers.get("authorization", "").startswith("Basic "):
+                headers.pop("authorization", None)  # from the environment, meant for ollama.com
+            if self.api_key is not None:
+                headers["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+            client._client = ours(
+                self.max_retries, base_url=given.base_url, headers=headers, timeout=self.timeout
+            )
+        return self
 
     def _iterate_over_stream(self, *args: Any, **options: Any) -> Iterator[ChatGenerationChunk]:
         for chunk in super()._iterate_over_stream(*args, **options):
@@ -44,21 +62,3 @@ class OllamaChatModel(ChatOllama):
             wrong = f"the prompt does not fit into {self.num_ctx} tokens, and the server cut it"
             remedy = "Raise it as far as the model and its memory allow, or lower the chain's "
             raise ModelError("chat_model.context_tokens", wrong, f"{remedy}context_chars.")
-
-
-def connect(model: OllamaChatModel, config: Config, key: SecretStr | None) -> None:
-    """Give the model clients that send again as the server asks, with that key or none."""
-    model.api_key = key
-    for ours, client in (
-        (ResendingClient, model._client),
-        (AsyncResendingClient, model._async_client),
-    ):
-        given = client._client
-        headers = dict(given.headers)
-        if not headers.get("authorization", "").startswith("Basic "):
-            headers.pop("authorization", None)  # from the environment, meant for ollama.com
-        if key is not None:
-            headers["authorization"] = f"Bearer {key.get_secret_value()}"
-        client._client = ours(
-            config.max_retries, base_url=given.base_url, headers=headers, timeout=config.timeout
-        )

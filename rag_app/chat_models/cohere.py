@@ -46,10 +46,10 @@ def build(config: Config) -> BaseChatModel:
         ModelError: Cohere itself is meant, and there is no key; or the environment names another
             server than the config.
     """
-    from rag_app.chat_models._cohere import CohereChatModel, connect
+    from rag_app.chat_models._cohere import CohereChatModel
 
     address, key = config.find_address(), config.find_key()
-    made = CohereChatModel(
+    return CohereChatModel(
         model=config.model,
         base_url=address,
         cohere_api_key=key,
@@ -57,7 +57,6 @@ def build(config: Config) -> BaseChatModel:
         max_tokens=config.max_tokens,
         seed=config.seed,
         timeout_seconds=config.timeout,
+        max_retries=config.max_retries,
         **config.for_langchain(),
     )
-    connect(made, config.max_retries)
-    return made

@@ -65,10 +65,10 @@ def build(config: Config) -> BaseChatModel:
         ModelError: ollama.com is meant, and there is no key; or the environment names another
             server than the config.
     """
-    from rag_app.chat_models._ollama import OllamaChatModel, connect
+    from rag_app.chat_models._ollama import OllamaChatModel
 
     address, key = config.find_address(), config.find_key()
-    made = OllamaChatModel(
+    return OllamaChatModel(
         model=config.model,
         base_url=address,
         temperature=config.temperature,
@@ -76,7 +76,8 @@ def build(config: Config) -> BaseChatModel:
         num_ctx=config.context_tokens,
         seed=config.seed,
         keep_alive=config.keep_alive,
+        api_key=None if key is NO_KEY else key,
+        timeout=config.timeout,
+        max_retries=config.max_retries,
         **config.for_langchain(),
     )
-    connect(made, config, None if key is NO_KEY else key)
-    return made

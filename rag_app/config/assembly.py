@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -64,7 +63,8 @@ class Assembly:
             self.problems.add(self.root.keys[key], (key,), "not a section", remedy)
             refuse_secrets(self.root.entries[key], (key,), None, self.problems)
         sections = {name: self._named_section(name) for name in KIND_OF_SECTION}
-        self._check_chain(sections["chain"])
+        for name in ("reranker", "chain"):
+            self._check_chat_model(name, sections[name])
         made: dict[str, Any] = {
             "name": self._name(file),
             "sources": self._sources(),
@@ -228,18 +228,17 @@ class Assembly:
         else:
             self.problems.add(node.place, at, f"{show(node)} where a backend belongs", remedy)
 
-    def _check_chain(self, chain: Section | None) -> None:
-        """A chain whose `build` requires a chat model needs one in the config."""
-        if chain is None or not _is_none(self.root.entries.get("chat_model")):
+    def _check_chat_model(self, name: str, section: Section | None) -> None:
+        """A part whose `build` requires a chat model needs one in the config."""
+        if section is None or not _is_none(self.root.entries.get("chat_model")):
             return
-        build = inspect.signature(registry.module("chains", chain.kind).build)
-        part = build.parameters.get("chat_model")
-        if part is not None and part.default is part.empty:
-            node = self.root.entries.get("chain")
+        if registry.needs(KIND_OF_SECTION[name], section.kind, "chat_model"):
+            node = self.root.entries.get(name)
             place = self.root.place if node is None else node.place
-            remedy = "Add one, as in `chat_model: {kind: openai, …}`, or choose chain: extractive."
-            wrong = f"{chain.kind!r} needs a chat model, and the config names none"
-            self.problems.add(place, ("chain",), wrong, remedy)
+            other = "choose chain: extractive" if name == "chain" else "choose another reranker"
+            remedy = f"Add one, as in `chat_model: {{kind: openai, …}}`, or {other}."
+            wrong = f"{section.kind!r} needs a chat model, and the config names none"
+            self.problems.add(place, (name,), wrong, remedy)
 
     def _key(self, name: str, node: Node) -> Place:
         return self.root.keys.get(name, node.place)
