@@ -12,13 +12,11 @@ import os
 import shutil
 import tempfile
 import threading
-from typing import TYPE_CHECKING, ClassVar, Final
+from pathlib import Path
+from typing import ClassVar, Final
 
 from rag_app.errors import StoreError
 from rag_app.vector_stores._milvus_server import SECONDS, import_pymilvus
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LOCK: Final = "rag-app.lock"
 """The file in the folder that is locked; it holds the process id."""
@@ -46,6 +44,7 @@ class MilvusFolder:
         self.revision = 0
         self._path = path
         self._users = 0
+        self._closed = False
         self._waiting: dict[str, int] = {}
         with contextlib.ExitStack() as undo:
             self._file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -86,6 +85,19 @@ class MilvusFolder:
             if self._users == 0:
                 self._close()
 
+    def require_there(self) -> None:
+        """Refuse to go on when the folder was deleted: Milvus Lite would not notice.
+
+        Raises:
+            StoreError: it is not there any more, or another one is in its place.
+        """
+        if not self._is_there():
+            raise StoreError(
+                "vector_store.path",
+                f"{str(self._path)!r} was deleted or replaced while it was open",
+                "Open the store again, and ingest again.",
+            )
+
     def note_write(self, collection: str, rows: int) -> None:
         """Say that so many rows were written."""
         self.revision += 1
@@ -108,13 +120,14 @@ class MilvusFolder:
         from milvus_lite.adapter.grpc.server import start_server_in_thread
 
         # Not in the folder itself: the name of a socket may have 107 bytes.
-        private = tempfile.mkdtemp(prefix="rag-app-")
+        private = Path(tempfile.mkdtemp(prefix="rag-app-"))
         undo.callback(shutil.rmtree, private, ignore_errors=True)
+        self._link = private / "folder"
+        self._link.symlink_to(self._path, target_is_directory=True)
         server, database, port = start_server_in_thread(
-            str(self._path), host=f"unix:{private}/milvus", port=0
+            str(self._link), host=f"unix:{private}/milvus", port=0
         )
-        # Closing writes what is in memory; a folder that was deleted is not to be filled by it.
-        undo.callback(lambda: database.close() if self._is_there() else None)
+        undo.callback(database.close)
         undo.callback(lambda: server.stop(grace=None).wait(SECONDS))
         if not port:
             raise OSError(f"no socket could be opened in {private}")
@@ -123,6 +136,8 @@ class MilvusFolder:
         undo.callback(self.client.close)
 
     def _is_there(self) -> bool:
+        if self._closed:
+            return False
         try:
             return os.path.samestat(os.stat(self._path / LOCK), os.fstat(self._file))
         except FileNotFoundError:
@@ -132,6 +147,10 @@ class MilvusFolder:
         if self._opened.get(self._path) is self:
             del self._opened[self._path]
             with self.lock:
+                if not self._is_there():  # what is still in memory is not to be written there
+                    self._link.unlink()
+                    self._link.mkdir()
+                self._closed = True
                 self._undo.close()
 
     def _lock_file(self) -> None:

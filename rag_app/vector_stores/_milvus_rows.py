@@ -262,6 +262,8 @@ class MilvusRows:
         self._open()
         folder = self._folder
         with contextlib.nullcontext() if folder is None else folder.lock:
+            if folder is not None:
+                folder.require_there()
             yield self._collection
 
     @contextmanager

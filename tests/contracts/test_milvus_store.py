@@ -142,8 +142,11 @@ class TestFolder:
         assert new.count() == 0
         new.upsert(make_rows(2))
         assert len(new.search(np.ones(8), 9)) == 2
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="was deleted or replaced while it was open"):
             old.count()
+        old.close()
+        new.close()
+        assert open_store(path=folder).count() == 2
 
     def test_refuses_a_file_of_an_older_version(self, tmp_path: Path, open_store: Open) -> None:
         (tmp_path / "milvus.db").write_bytes(b"SQLite format 3\x00")
@@ -176,9 +179,10 @@ class TestFolder:
         assert store.count() == len(rows)
 
     def test_no_socket_is_left(self, tmp_path: Path, open_store: Open) -> None:
+        before = set(read_sockets())
         store = open_store(path=tmp_path)
         store.upsert(make_rows(2))
-        mine = {s for s in read_sockets() if "/rag-app-" in s}
+        mine = {each for each in read_sockets() if "/rag-app-" in each} - before
         assert mine
         store.close()
         assert not mine & set(read_sockets())
