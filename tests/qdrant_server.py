@@ -1,10 +1,11 @@
 """A real HTTP server that speaks Qdrant's REST protocol, for the vendor's own client to talk to.
 
-Protocol: https://api.qdrant.tech/api-reference (collections, points, indexes), errors and limits as
-the server's source and documentation give them: `{"status": {"error": …}}`, 401 without the key, 403
-for what a read-only key may not do, 404 and 409 for collections, 413 beyond 32 MiB, 422 for names,
-UUIDs or whole numbers as ids, and on demand the strict mode that Qdrant Cloud begins with, which
-refuses filters on payload that has no index. Behind it is Qdrant's own engine (`qdrant-edge-py`).
+Protocol: https://api.qdrant.tech/api-reference (collections, points, indexes). Errors and limits as
+its documentation and the server's source give them: `{"status": {"error": …}}`, 401 without the
+key, 403 for what a read-only key may not do, 404 and 409 for collections, 413 beyond 32 MiB, 422
+for names, UUIDs or whole numbers as ids, and on demand the strict mode that Qdrant Cloud begins
+with, which refuses filters on payload that has no index. Behind it is Qdrant's own engine
+(`qdrant-edge-py`).
 """
 
 from __future__ import annotations
@@ -358,7 +359,7 @@ def _measure_depth(value: Any) -> int:
 
 @contextmanager
 def open_qdrant_server(folder: Path) -> Iterator[dict[str, Any]]:
-    """Options of a server to test with: that of RAG_APP_TEST_QDRANT_URL (and _API_KEY), or ours.
+    """Options of a server to test with: RAG_APP_TEST_QDRANT_URL (and _API_KEY), or ours, strict.
 
     What the contract suite made on the environment's server is removed from it.
     """
@@ -369,7 +370,7 @@ def open_qdrant_server(folder: Path) -> Iterator[dict[str, Any]]:
         finally:
             _clean(url, key)
     else:
-        with QdrantServer(folder, "the-tests-key") as server:
+        with QdrantServer(folder, "the-tests-key", strict=True) as server:
             yield {"url": server.url, "api_key": server.key}
 
 
