@@ -247,6 +247,30 @@ def test_what_cannot_be_loaded_is_told(
         build(tmp_path / "damaged").embed_query("cat")
 
 
+@pytest.mark.parametrize("verbosity", ["warning", "error"])
+def test_weights_with_holes_are_refused_and_not_filled_with_random_ones(
+    models: Path, tmp_path: Path, verbosity: str
+) -> None:
+    from safetensors.numpy import load_file, save_file
+    from transformers.utils import logging
+
+    for hole in ("encoder.layer.0.output.dense.weight", "pooler.dense.weight"):
+        folder = tmp_path / hole
+        shutil.copytree(models / "mean", folder)
+        tensors = load_file(folder / "model.safetensors")
+        del tensors[hole]
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    before = logging.get_verbosity()
+    getattr(logging, f"set_verbosity_{verbosity}")()
+    try:
+        with pytest.raises(ModelError, match=r"lacks weights: encoder\.layer\.0\.output\.dense"):
+            build(tmp_path / "encoder.layer.0.output.dense.weight").embed_query("the cat")
+        found = build(tmp_path / "pooler.dense.weight").embed_query("the cat")
+    finally:
+        logging.set_verbosity(before)
+    np.testing.assert_allclose(found, compute(models / "mean", "mean", "the cat"), atol=2e-6)
+
+
 def test_a_folder_whose_code_would_have_to_be_run_is_refused(models: Path, tmp_path: Path) -> None:
     folder = tmp_path / "code"
     shutil.copytree(models / "bare", folder)
