@@ -26,6 +26,7 @@ class ChromaFolder:
 
     Attributes:
         revision: changes with every write, once it is done.
+        made: changes whenever a collection is made or dropped.
     """
 
     _opened: ClassVar[dict[Path, ChromaFolder]] = {}
@@ -36,6 +37,7 @@ class ChromaFolder:
         self._users = 0
         self._writing = False
         self.revision = 0
+        self.made = 0
         self._file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._lock(exclusive=False)
