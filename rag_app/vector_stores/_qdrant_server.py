@@ -17,6 +17,7 @@ import numpy as np
 from rag_app.errors import StoreError
 from rag_app.urls import show_url
 from rag_app.vector_stores._qdrant_points import CONTENT, Found, check_mark, encode_name, make_mark
+from rag_app.vector_stores._qdrant_requests import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,18 +29,6 @@ CONNECT_SECONDS: Final = 10.0
 
 REMEMBER: Final = 2.0
 """Seconds for which a collection is taken to be as it was; one that is gone is noticed at once."""
-
-BATCH: Final = 500
-"""Points in one request, unless they are large."""
-
-MOST_BYTES: Final = 32 * 2**20
-"""What a request may have: the server's `max_request_size_mb`, 32 unless its owner changed it."""
-
-NUMBER_BYTES: Final = 25
-"""At most of one number of a vector, as JSON: a sign, 17 digits, a point, an exponent, a comma."""
-
-CHARACTER_BYTES: Final = 12
-"""At most of one character, as JSON: two escapes of six bytes."""
 
 
 class Known(NamedTuple):
@@ -85,7 +74,7 @@ class ServerPoints:
         """See `Points`. What is larger than a request may be is refused before any is written."""
         from qdrant_client import models
 
-        batches = list(_cut(points))
+        batches = list(cut(points))
         for batch in batches:
             columns = models.Batch(
                 ids=[point.uuid for point in batch],
@@ -303,45 +292,6 @@ def _connect(url: str, key: str | None, seconds: int) -> Any:
 def _hurry_connecting(request: Any) -> None:
     timeout = request.extensions["timeout"]
     timeout["connect"] = min(timeout["connect"], CONNECT_SECONDS)
-
-
-def _cut(points: Sequence[Point]) -> Iterator[list[Point]]:
-    """`points` in batches that fit into requests.
-
-    Raises:
-        StoreError: a point is larger than a request may be.
-    """
-    batch: list[Point] = []
-    size = 0
-    for point in points:
-        bytes = _measure(point)
-        if batch and (len(batch) == BATCH or size + bytes > MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(point)
-        size += bytes
-    yield batch
-
-
-def _measure(point: Point) -> int:
-    """An upper bound of its bytes as JSON; the size itself, where that is much of a request."""
-    payload = point.payload
-    words = len(payload["text"]) + len(payload["metadata"]) + len(payload["id"])
-    others = 50 * sum(len(payload.get(name, ())) for name in ("facts", "numbers", "words"))
-    names = sum(len(name) for part in ("numbers", "words") for name in payload.get(part, ()))
-    vector = NUMBER_BYTES * len(point.vector) + 200
-    bound = CHARACTER_BYTES * words + others + names + vector
-    if bound <= MOST_BYTES // 4:
-        return bound
-    exact = len(json.dumps(payload, ensure_ascii=False).encode()) + vector
-    if exact > MOST_BYTES:
-        raise StoreError(
-            "vector_store.qdrant",
-            f"{payload['id']!r} is {exact:,} bytes with its metadata, and a request to a Qdrant"
-            f" server may have {MOST_BYTES:,}",
-            "Split it into smaller chunks.",
-        )
-    return exact
 
 
 def _to_filter(where: dict[str, Any] | None) -> Any:
