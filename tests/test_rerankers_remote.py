@@ -250,6 +250,7 @@ def test_a_pipeline_reranks_with_its_own_chat_model(tmp_path: Path) -> None:
     with OpenAIServer(by_number) as server:
         config = {
             "sources": [{"kind": "files", "path": str(tmp_path)}],
+            "vector_store": {"kind": "memory", "path": str(tmp_path / "vectors")},
             "retriever": "bm25",
             "reranker": {"kind": "llm", "k": 1},
             "chat_model": {"kind": "openai", "base_url": server.url, "max_retries": 0},

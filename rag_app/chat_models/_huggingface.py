@@ -95,8 +95,6 @@ class LocalModel:
         return self._loaded
 
     def _read_prompt(self, tokenizer: Any, messages: Sequence[BaseMessage]) -> Any:
-        from jinja2 import TemplateError
-
         if tokenizer.chat_template is None:
             raise self._fail("has no chat template", "Choose a model trained to chat.")
         if unknown := {m.type for m in messages} - _ROLES.keys():
@@ -106,7 +104,7 @@ class LocalModel:
             return tokenizer.apply_chat_template(
                 said, add_generation_prompt=True, return_dict=True, return_tensors="pt"
             )
-        except TemplateError as error:
+        except Exception as error:  # whatever the template, which is a program, raises
             words = f"does not take these messages: {_first_line(error)}"
             raise self._fail(words, "Choose a model whose template takes them.") from error
 
