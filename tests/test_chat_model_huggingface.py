@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
+import rag_app
 from rag_app import registry
 from rag_app.chat_models import huggingface
 from rag_app.chat_models._huggingface import HuggingFaceChatModel, LocalModel
@@ -23,7 +24,7 @@ TEMPLATE = (
 )
 WORDS = ["[UNK]", "<s>", "</s>", "system", "user", "assistant", ":", "hello", "there"]
 WORDS += ["one", "two", "three", "four", "five", "six", "seven"]
-WINDOW = 256
+WINDOW = 512
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +162,8 @@ def test_who_stops_reading_stops_the_writing(folder: Path) -> None:
 
 
 def test_a_prompt_that_does_not_fit_is_refused(folder: Path) -> None:
-    with pytest.raises(ModelError, match=rf"at most {WINDOW} tokens, and the prompt has 305"):
-        make(folder).invoke("one " * 300)  # and five of the template
+    with pytest.raises(ModelError, match=rf"at most {WINDOW} tokens, and the prompt has 605"):
+        make(folder).invoke("one " * 600)  # and five of the template
 
 
 def test_room_that_is_left_bounds_the_reply(folder: Path) -> None:
@@ -230,3 +231,22 @@ def test_a_folder_is_found_beside_the_config_file(folder: Path) -> None:
     context = {"folder": str(folder.parent)}
     config = huggingface.Config.model_validate({"model": folder.name}, context=context)
     assert config.model == str(folder)
+
+
+@pytest.mark.parametrize("chain", ["qa", "conversational"])
+def test_it_answers_in_a_pipeline(folder: Path, chain: str, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# One\n\nThere are two of seven here.\n")
+    config = {
+        "sources": [{"kind": "files", "path": str(tmp_path / "a.md")}],
+        "vector_store": {"kind": "memory", "path": str(tmp_path / "vectors")},
+        "retriever": "bm25",
+        "chat_model": {"kind": "huggingface", "model": str(folder), "max_tokens": 5},
+        "chain": chain,
+        "index": {"path": str(tmp_path / ".rag")},
+    }
+    history = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    with rag_app.load(config) as app:
+        app.ingest()
+        answer = app.ask("How many of seven?", chat_history=history)
+    assert answer.answer
+    assert 1 <= answer.usage["output_tokens"] <= (10 if chain == "conversational" else 5)

@@ -9,6 +9,7 @@ from langchain_core.documents import Document
 
 from rag_app import registry
 from rag_app.errors import ModelError
+from tests.tiny_models import make_cross_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,28 +22,7 @@ DOCUMENTS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of 2 layers with a word list of its own, saved as any cross-encoder is."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-
-    place = tmp_path_factory.mktemp("model") / "tiny"
-    place.mkdir()
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the a cat dog fish sea sat ran over and which"
-    (place / "vocab.txt").write_text(words.replace(" ", "\n"), encoding="utf-8")
-    torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=words.count(" ") + 1,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        num_labels=1,
-        initializer_range=0.5,
-    )
-    BertForSequenceClassification(config).save_pretrained(place)
-    BertTokenizer(str(place / "vocab.txt")).save_pretrained(place)
-    return place
+    return make_cross_encoder(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def make(**options: Any) -> Any:
@@ -97,3 +77,27 @@ def test_a_model_of_several_classes_is_refused(folder: Path, tmp_path: Path) -> 
     classes.save_pretrained(place)
     with pytest.raises(ModelError, match="one finite score"):
         make(model=str(place)).compress_documents(DOCUMENTS, "cat")
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "float16", "bfloat16"])
+def test_the_dtype_moves_scores_a_little(folder: Path, dtype: str) -> None:
+    def score(**options: Any) -> dict[str, float]:
+        ranked = make(model=str(folder), k=5, device="cpu", **options).compress_documents(
+            DOCUMENTS, "which cat and dog"
+        )
+        return {document.page_content: document.metadata["_hit"]["score"] for document in ranked}
+
+    exact, found = score(dtype="float32"), score(dtype=dtype)
+    assert found == pytest.approx(exact, abs={"float16": 0.02, "bfloat16": 0.2}.get(dtype, 1e-6))
+
+
+def test_a_chat_model_is_no_cross_encoder(tmp_path: Path) -> None:
+    from transformers import BertTokenizer, GPT2Config, GPT2LMHeadModel
+
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\ndog")
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    GPT2LMHeadModel(GPT2Config(vocab_size=7, n_embd=8, n_layer=1, n_head=1)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(ModelError, match="model trained for reranking"):
+        make(model=str(tmp_path)).compress_documents(DOCUMENTS, "cat")

@@ -55,6 +55,7 @@ class CrossEncoderModel:
                 from sentence_transformers import CrossEncoder
 
                 try:
+                    self._refuse_others()
                     self._loaded = CrossEncoder(
                         self._config.model,
                         revision=self._config.revision,
@@ -70,6 +71,17 @@ class CrossEncoderModel:
                         "connection to it.",
                     ) from error
             return self._loaded
+
+    def _refuse_others(self) -> None:
+        """Any other model would be given a scoring layer of random numbers, with a log line."""
+        from transformers import AutoConfig
+
+        where = {"revision": self._config.revision} if self._config.revision else {}
+        config = AutoConfig.from_pretrained(self._config.model, trust_remote_code=False, **where)
+        kinds = config.architectures or []
+        if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+            wrong = f"is no cross-encoder but a {kinds[0]}, which gives no score for a pair"
+            raise self._fail(wrong, "Choose a model trained for reranking.")
 
     def _fail(self, wrong: str, remedy: str) -> ModelError:
         return ModelError("reranker.cross_encoder", f"{self._config.model!r} {wrong}", remedy)
