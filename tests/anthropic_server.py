@@ -92,8 +92,7 @@ def _events(request: Request, tokens: Iterable[str]) -> Iterator[dict[str, Any]]
         yield {"type": "content_block_delta", "index": 0, "delta": delta}
     yield {"type": "content_block_stop", "index": 0}
     ended = {"stop_reason": "end_turn", "stop_sequence": None}
-    usage = {"output_tokens": count_words([written])}
-    yield {"type": "message_delta", "delta": ended, "usage": usage}
+    yield {"type": "message_delta", "delta": ended, "usage": _usage(request, written)}
     yield {"type": "message_stop"}
 
 
