@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from rag_app import registry
 from rag_app.errors import ModelError, TruncationWarning, UsageError
+from tests.hub_server import COMMIT, HubServer
 from tests.tiny_models import add_sparse_head, describe_sentences, make_bert, make_qwen3
 
 TEXTS = ["the cat sat", "a dog ran over the sea and the fish", "", "两 cat", "sea \ud83d fish"]
@@ -282,16 +284,96 @@ def test_a_folder_whose_code_would_have_to_be_run_is_refused(models: Path, tmp_p
         build(folder, pooling="mean").embed_query("cat")
 
 
-def test_a_name_without_a_network_fails_at_once_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Points the hub's client to an address, with an empty place to keep models in."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    embeddings = build("someone/unheard-of")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+
+    def point(url: str) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+
+    return point
+
+
+def test_a_name_without_a_network_fails_at_once_and_says_why(hub: Callable[[str], None]) -> None:
+    hub("http://127.0.0.1:9")
     with pytest.raises(ModelError, match="not on this disk, and huggingface.co cannot be reached"):
-        embeddings.embed_query("cat")
+        build("someone/unheard-of").embed_query("cat")
+
+
+def test_a_name_is_downloaded_once_and_then_used_without_the_hub(
+    hub: Callable[[str], None], models: Path, tmp_path: Path
+) -> None:
+    given = tmp_path / "given"
+    shutil.copytree(models / "mean", given)
+    (given / "modeling_own.py").write_text("raise SystemExit")
+    (given / "pytorch_model.bin").write_bytes(b"the same weights in the older form")
+    (given / "onnx").mkdir()
+    (given / "onnx" / "model.onnx").write_bytes(b"for other programs")
+    with HubServer("someone/tiny", given) as server:
+        hub(server.url)
+        first = build("someone/tiny")
+        found = first.embed_query("the cat")
+        needed = {"config.json", "modules.json", "1_Pooling/config.json", "tokenizer.json"}
+        assert needed | {"model.safetensors"} <= set(server.fetched)
+        unneeded = {"modeling_own.py", "pytorch_model.bin", "onnx/model.onnx"}
+        assert not unneeded & set(server.fetched)
+    np.testing.assert_allclose(found, compute(models / "mean", "mean", "the cat"), atol=2e-6)
+    hub("http://127.0.0.1:9")
+    second = build("someone/tiny")
+    assert second.embed_query("the cat") == found
+    assert second.identity["commit"] == first.identity["commit"] == COMMIT
+
+
+def test_a_bare_model_is_known_to_be_bare_without_the_hub(
+    hub: Callable[[str], None], models: Path
+) -> None:
+    with HubServer("someone/tiny", models / "bare") as server:
+        hub(server.url)
+        found = build("someone/tiny", pooling="cls").embed_query("the cat")
+    hub("http://127.0.0.1:9")
+    assert build("someone/tiny", pooling="cls").embed_query("the cat") == found
+    with pytest.raises(ModelError, match="does not say which state"):
+        build("someone/tiny").embed_query("the cat")
+
+
+def test_what_another_program_kept_in_part_is_completed(
+    hub: Callable[[str], None], models: Path
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    with HubServer("someone/tiny", models / "mean") as server:
+        hub(server.url)
+        for file in ("config.json", "model.safetensors"):
+            hf_hub_download("someone/tiny", file)
+        found = build("someone/tiny").embed_query("the cat")
+        assert "modules.json" in server.fetched
+    np.testing.assert_allclose(found, compute(models / "mean", "mean", "the cat"), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, "huggingface.co has no model 'someone/else'"),
+        (401, "does not give out 'someone/else'.*misspelt or closed"),
+        (500, r"huggingface.co failed \(500\)"),
+    ],
+)
+def test_what_the_hub_refuses_is_told(
+    hub: Callable[[str], None], models: Path, status: int, words: str
+) -> None:
+    with HubServer("someone/tiny", models / "mean", {"someone/else": status}) as server:
+        hub(server.url)
+        with pytest.raises(ModelError, match=words):
+            build("someone/else").embed_query("cat")
 
 
 # -- weights of tokens ----------------------------------------------------------------------------

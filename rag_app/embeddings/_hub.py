@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ _WEIGHTS: Final = ("*.safetensors", "pytorch_model*.bin")
 _NEEDED: Final = re.compile(r"(?:\d+_\w+/)?[\w.-]+\.(?:json|txt|model|jinja)|(?:\d+_\w+/)?\w+\.pt")
 _NAME: Final = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?:/\w[\w.-]*)?(?<![.-])")
 """A name on the hub."""
+_TELLING: Final = ("modules.json", "config_sentence_transformers.json")
+"""Files that say how a model is used; a model may lack them."""
 _ALWAYS: Final = "Give the folder of a downloaded model, or a name on huggingface.co"
 
 
@@ -55,28 +58,34 @@ def find_model(name: str, revision: str | None) -> ModelFiles:
 
 
 def _find_kept(name: str, revision: str | None) -> Path | None:
-    """The snapshot on this disk; None when there is none, or it is not whole."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """The snapshot on this disk; None when there is none, or what is read of it is not whole.
 
-    try:
-        found = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
+    The hub's own look-up wants every file of the repository, those for other programs too. One
+    that another program fetched may lack what says how the model is used.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = {
+        file: try_to_load_from_cache(
+            name, file, cache_dir=constants.HF_HUB_CACHE, revision=revision
+        )
+        for file in ("config.json", *_TELLING)
+    }
+    if any(found[file] is None for file in _TELLING):  # neither here nor known not to exist
         return None
-    return found if _is_whole(found) else None
+    here = next((Path(path).parent for path in found.values() if isinstance(path, str)), None)
+    return here if here is not None and _is_whole(here) else None
 
 
 def _download(name: str, revision: str | None) -> Path:
     import httpx
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         # Asked first, and once: a download would try an unreachable hub for a minute.
         told = HfApi().model_info(name, revision=revision, timeout=15)
-        files = [each.rfilename for each in told.siblings or []]
-        wanted = _choose(files)
-        return Path(snapshot_download(name, revision=told.sha, allow_patterns=wanted))
+        return _fetch(name, revision, [each.rfilename for each in told.siblings or []])
     except OfflineModeIsEnabled as error:
         wrong = f"{name!r} is not on this disk, and HF_HUB_OFFLINE forbids to download it"
         raise ModelError("embeddings.model", wrong, "Unset it once, or give a folder.") from error
@@ -86,6 +95,20 @@ def _download(name: str, revision: str | None) -> Path:
         wrong = f"{name!r} is not on this disk, and huggingface.co cannot be reached"
         remedy = f"{_ALWAYS} and a connection to it."
         raise ModelError("embeddings.model", wrong, remedy) from error
+
+
+def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
+    """Download what is read of a model, weights last: where they are, all is."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for file in _TELLING:
+        if file not in files:
+            with suppress(EntryNotFoundError):  # which is then kept in mind
+                hf_hub_download(name, file, revision=revision)
+    weights, others = _choose(files)
+    snapshot_download(name, revision=revision, allow_patterns=others)
+    return Path(snapshot_download(name, revision=revision, allow_patterns=weights))
 
 
 def _explain(name: str, revision: str | None, status: int) -> ModelError:
@@ -100,13 +123,15 @@ def _explain(name: str, revision: str | None, status: int) -> ModelError:
     return ModelError("embeddings.model", wrong, "Try again later.")
 
 
-def _choose(files: list[str]) -> list[str]:
-    """Those that are read: no second copy of the weights, no Python, nothing for other programs."""
+def _choose(files: list[str]) -> tuple[list[str], list[str]]:
+    """Weights, and the others that are read: no second copy of the weights, no Python, nothing for
+    other programs.
+    """
     weights = [f for f in files if "/" not in f and f.endswith(".safetensors")]
     weights = weights or [f for f in files if re.fullmatch(r"pytorch_model[\w.-]*\.bin", f)]
     layers = [f for f in files if re.fullmatch(r"\d+_\w+/(?:model\.safetensors)", f)]
     layers = layers or [f for f in files if re.fullmatch(r"\d+_\w+/pytorch_model\.bin", f)]
-    return [*weights, *layers, *filter(_NEEDED.fullmatch, files)]
+    return weights, [*layers, *filter(_NEEDED.fullmatch, files)]
 
 
 def _is_whole(folder: Path) -> bool:
