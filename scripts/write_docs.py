@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -41,7 +42,11 @@ def generate() -> dict[Path, str]:
     """Each generated file with the text it should have."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    for name, table in (("backends", _backends()), ("commands", _commands())):
+    for name, table in (
+        ("backends", _backends()),
+        ("stores", _stores()),
+        ("commands", _commands()),
+    ):
         text = _replace(readme, text, name, table)
     page = ROOT / "rag_app" / "guide" / "embeddings.md"
     cards = _replace(page, page.read_text(encoding="utf-8"), "model cards", _cards())
@@ -53,6 +58,37 @@ def _backends() -> str:
     for kind, backends in list_backends().items():
         rows.append(f"| {kind.replace('_', ' ')} | {', '.join(f'`{n}`' for n in backends)} |")
     return "\n".join(rows)
+
+
+def _stores() -> str:
+    """What each store was seen to do, as `make contracts` wrote it down."""
+    path = ROOT / "tests" / "contracts" / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    columns = {
+        "LangChain's tests": ["TestLangChainStandard"],
+        "search": ["TestSimilarity", "TestSearch"],
+        f"filters ({results['filters']:,})": ["TestFilters"],
+        "writing": ["TestWriting", "TestEmptiness", "TestRefusals"],
+        "content": ["TestContent"],
+        "reopening": ["TestPersistence"],
+        "threads": ["TestThreads"],
+    }
+    rows = [
+        f"| store | ran against | {' | '.join(columns)} | recall@10 |",
+        f"|---|---|{'---|' * len(columns)}---|",
+    ]
+    for place, found in results["places"].items():
+        cells = [_tally([found[name] for name in names]) for names in columns.values()]
+        store = place.partition("-")[0]
+        rows.append(
+            f"| `{store}` | {found['against']} | {' | '.join(cells)} | {found['recall@10']:.3f} |"
+        )
+    return "\n".join(rows)
+
+
+def _tally(counts: list[str]) -> str:
+    passed, total = (sum(int(c.split("/")[i]) for c in counts) for i in (0, 1))
+    return f"{passed} of {total}"
 
 
 def _commands() -> str:

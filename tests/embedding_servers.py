@@ -3,7 +3,7 @@
 Protocols: https://ai.google.dev/api/embeddings, https://docs.cohere.com/reference/embed,
 https://github.com/ollama/ollama/blob/main/docs/api.md#generate-embeddings. Each enforces the limits
 documented there: texts in a request, tokens in a text (a word is one), lengths of vectors that the
-model has. A vector is drawn from the hash of the text and what it is for: equal for equal texts.
+model has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.cohere_server import CohereServer
 from tests.google_server import GoogleServer
-from tests.http_server import Answer, HttpServer, Refusal, Request, count_words
+from tests.http_server import Answer, HttpServer, Refusal, Request, count_words, embed_words
 from tests.ollama_server import OllamaServer
 
 FULL = {"gemini-embedding-001": 3072, "embed-v4.0": 1536, "embed-english-v3.0": 1024}
@@ -25,9 +25,13 @@ WINDOW = 50
 
 
 def draw(text: str, purpose: str = "", dimension: int = 32) -> np.ndarray[Any, Any]:
-    """A vector of length 1, float64 (dimension,), the same for the same text and purpose."""
+    """A vector of length 1, float64 (dimension,), the same for the same text and purpose.
+
+    Texts are near that share words, and a little apart when they are for another purpose.
+    """
     seed = hashlib.sha256(f"{purpose}\0{text}".encode()).digest()
-    vector = np.random.default_rng(list(seed)).standard_normal(dimension)
+    noise = np.random.default_rng(list(seed)).standard_normal(dimension)
+    vector = np.array(embed_words(text, dimension)) + 0.1 * noise / np.linalg.norm(noise)
     return vector / np.linalg.norm(vector)
 
 

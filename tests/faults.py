@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import ClassVar
 
-from tests.cohere_server import CohereServer
+from tests.embedding_servers import CohereEmbeddingServer
 from tests.http_server import Answer, Hangup, HttpServer, Refusal, Request
 from tests.openai_server import OpenAIServer
 
@@ -71,7 +71,7 @@ class FaultyOpenAI(Faulty, OpenAIServer):
     field, most = "input", 64
 
 
-class FaultyCohere(Faulty, CohereServer):
+class FaultyCohere(Faulty, CohereEmbeddingServer):
     """Cohere's embeddings, failing."""
 
     field, most = "texts", 48

@@ -123,7 +123,7 @@ def test_reading_a_config_imports_neither_langchain_nor_a_vendor(config: Path) -
     )
     done = subprocess.run(
         [sys.executable, "-c", code, config],
-        env={**os.environ, "OPENAI_API_KEY": "none"},
+        env={**os.environ, "OPENAI_API_KEY": "none", "DATABASE_URL": "postgresql://u:p@host/db"},
         capture_output=True,
         text=True,
         check=True,

@@ -75,6 +75,30 @@ def make_qwen3(folder: Path) -> Path:
     return folder
 
 
+def make_cross_encoder(folder: Path) -> Path:
+    """A BERT of 2 layers with a word list of its own that scores pairs, as any cross-encoder."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    folder.mkdir(parents=True)
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the a cat dog fish sea sat ran over and which"
+    (folder / "vocab.txt").write_text(words.replace(" ", "\n"), encoding="utf-8")
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=words.count(" ") + 1,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=1,
+        initializer_range=0.5,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
 def describe_sentences(folder: Path, pooling: str, prompts: dict[str, str] | None = None) -> Path:
     """Add what sentence-transformers keeps beside a model: its modules, and its prompts."""
     package = "sentence_transformers.models"
