@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -41,11 +43,12 @@ EXACT: Final = 20_000
 
 def load_faiss() -> Any:
     """The `faiss` module."""
-    with warnings.catch_warnings():
-        # SWIG's types say so on newer Pythons; nobody here can change it.
-        warnings.filterwarnings("ignore", "builtin type .* has no __module__", DeprecationWarning)
-        import faiss
-    return faiss
+    if "faiss" not in sys.modules:
+        with warnings.catch_warnings():
+            # SWIG's types say so on newer Pythons; nobody here can change it.
+            warnings.filterwarnings("ignore", "builtin type .* has no", DeprecationWarning)
+            import_module("faiss")
+    return sys.modules["faiss"]
 
 
 class FaissIndex:
@@ -180,7 +183,13 @@ class FaissIndex:
         return [(int(held[place]), cosine) for place, cosine in found]
 
     def _ask(self, index: Any, vector: Vectors, k: int, params: Any) -> list[tuple[int, float]]:
-        cosines, numbers = index.search(vector[None].astype(np.float32), k, params=params)
+        faiss = load_faiss()
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)  # of this thread: a single query gains nothing from several
+        try:
+            cosines, numbers = index.search(vector[None].astype(np.float32), k, params=params)
+        finally:
+            faiss.omp_set_num_threads(threads)
         found = numbers[0] >= 0
         best = np.clip(cosines[0][found].astype(np.float64), -1.0, 1.0)
         return list(zip(numbers[0][found].tolist(), best.tolist(), strict=True))
