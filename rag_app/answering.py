@@ -11,7 +11,7 @@ import contextvars
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rag_app.errors import ModelError, UsageError
 from rag_app.model_errors import chat_model_errors
@@ -111,11 +111,12 @@ def write(chat_model: BaseChatModel, messages: Sequence[BaseMessage]) -> Iterato
     """The model's reply as it comes.
 
     Raises:
-        ModelError: the model refused, cannot be reached, or wrote nothing.
+        ModelError: the model refused, cannot be reached, wrote nothing, or was cut off.
     """
-    written = False
+    written, ended = False, ""
     with timed("generate"), chat_model_errors(chat_model):
         for chunk in chat_model.stream(list(messages)):
+            ended = _read_end(chunk.response_metadata) or ended
             if text := str(chunk.text):
                 written = True
                 yield text
@@ -123,6 +124,23 @@ def write(chat_model: BaseChatModel, messages: Sequence[BaseMessage]) -> Iterato
         wrong = "the model wrote nothing"
         remedy = "Raise chat_model.max_tokens: a model that reasons may have spent them all."
         raise ModelError("chat_model", wrong, remedy)
+    if ended in _CUT:
+        wrong = "the answer was cut off at the longest reply allowed"
+        remedy = "Raise it, or ask for less."
+        raise ModelError("chat_model.max_tokens", wrong, remedy)
+    if ended in _FILTERED:
+        wrong = "the service's filter cut the answer off"
+        raise ModelError("chat_model", wrong, "Ask in other words, or use another model.")
+
+
+_CUT: Final = frozenset(["length", "max_tokens"])
+_FILTERED: Final = frozenset(["content_filter", "safety", "recitation", "refusal"])
+
+
+def _read_end(metadata: Mapping[str, Any]) -> str:
+    """Why the model stopped, in lower case, by whatever name its vendor says so."""
+    names = ("finish_reason", "stop_reason", "done_reason")
+    return next((str(metadata[name]).lower() for name in names if metadata.get(name)), "")
 
 
 def last_piece(citations: list[Citation], dropped: int) -> Piece:

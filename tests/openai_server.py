@@ -34,6 +34,9 @@ class OpenAIServer(HttpServer):
 
     prefix = "/v1"
 
+    finish = "stop"
+    """Why each reply ends, as the protocol says it: stop, length, content_filter."""
+
     def refuse_key(self, given: str) -> Refusal:
         return Refusal(401, f"Incorrect API key provided: {given}")
 
@@ -47,8 +50,8 @@ class OpenAIServer(HttpServer):
             return reply
         tokens = [reply] if isinstance(reply, str) else reply
         if request.body.get("stream"):
-            return Stream("text/event-stream", events(_chunks(request, tokens)))
-        return _completion(request, "".join(tokens))
+            return Stream("text/event-stream", events(_chunks(request, tokens, self.finish)))
+        return _completion(request, "".join(tokens), self.finish)
 
     def embed(self, request: Request) -> Answer:
         texts = request.body["input"]
@@ -78,26 +81,26 @@ class OpenAIServer(HttpServer):
     }
 
 
-def _completion(request: Request, text: str) -> dict[str, Any]:
+def _completion(request: Request, text: str, finish: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
     envelope = _envelope(request, "chat.completion")
     return {**envelope, "choices": [choice], "usage": _usage(request, text)}
 
 
-def _chunks(request: Request, tokens: Iterable[str]) -> Iterator[Any]:
+def _chunks(request: Request, tokens: Iterable[str], finish: str) -> Iterator[Any]:
     envelope = _envelope(request, "chat.completion.chunk")
     written = []
 
-    def chunk(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    def chunk(delta: dict[str, str], ended: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": ended}
         return {**envelope, "choices": [choice]}
 
     yield chunk({"role": "assistant", "content": ""})
     for token in tokens:
         written.append(token)
         yield chunk({"content": token})
-    yield chunk({}, "stop")
+    yield chunk({}, finish)
     if request.body.get("stream_options", {}).get("include_usage"):
         yield {**envelope, "choices": [], "usage": _usage(request, "".join(written))}
     yield "[DONE]"
