@@ -1,7 +1,8 @@
 """Google's, Cohere's and Ollama's embeddings, each through the vendor's own client.
 
-The servers are `tests/embedding_servers.py`. With RAG_APP_TEST_GOOGLE_KEY, RAG_APP_TEST_COHERE_KEY
-or RAG_APP_TEST_OLLAMA_URL in the environment, LangChain's tests run against the real service.
+The servers are `tests/embedding_servers.py`. With RAG_APP_TEST_GOOGLE_KEY, RAG_APP_TEST_COHERE_KEY,
+RAG_APP_TEST_OPENAI_KEY or RAG_APP_TEST_OLLAMA_URL in the environment, LangChain's tests run against
+the real service. (What OpenAI's does in particular is in `test_remote.py`.)
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.embedding_servers import (
     draw,
 )
 from tests.http_server import Refusal
+from tests.openai_server import OpenAIServer
 
 KEY = "AIza-this-is-no-real-key-0123456789"
 SERVERS: dict[str, type[EmbeddingRoutes]] = {
@@ -35,6 +37,7 @@ SERVERS: dict[str, type[EmbeddingRoutes]] = {
     "ollama": OllamaEmbeddingServer,
 }
 MODELS = {"google": "gemini-embedding-001", "cohere": "embed-v4.0", "ollama": "bge-m3"}
+MODELS["openai"] = "text-embedding-3-small"
 FULL = {"google": 3072, "cohere": 1536, "ollama": 1024}
 FOR_DOCUMENTS = {"google": "RETRIEVAL_DOCUMENT", "cohere": "search_document", "ollama": ""}
 FOR_QUESTIONS = {"google": "RETRIEVAL_QUERY", "cohere": "search_query", "ollama": ""}
@@ -82,7 +85,7 @@ class _Standard:
             given = {"base_url": url, "api_key": key, "max_retries": 6}
             yield {option: value for option, value in given.items() if value}
             return
-        with SERVERS[self.name](key=KEY) as server:
+        with {**SERVERS, "openai": OpenAIServer}[self.name](key=KEY) as server:
             yield {"base_url": server.url, "api_key": KEY}
 
     @pytest.fixture
@@ -119,6 +122,14 @@ class TestOllamaUnit(_Unit, EmbeddingsUnitTests):
 
 class TestOllama(_Standard, EmbeddingsIntegrationTests):
     name = "ollama"
+
+
+class TestOpenAIUnit(_Unit, EmbeddingsUnitTests):
+    name = "openai"
+
+
+class TestOpenAI(_Standard, EmbeddingsIntegrationTests):
+    name = "openai"
 
 
 # -- what is sent and what comes back -------------------------------------------------------------

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
+import rag_app
 from rag_app import registry
-from rag_app.errors import ModelError, UsageError
+from rag_app.check import check
+from rag_app.errors import IdentityError, ModelError, UsageError
 from rag_app.retrieval import to_hit
 from rag_app.store import Row
 from tests.tiny_models import add_sparse_head, describe_sentences, make_bert
@@ -132,6 +134,36 @@ def test_the_model_reads_a_chunk_once_across_revisions_and_processes(
     assert "f" in after
     assert "a" not in after
     assert len(list((tmp_path / "sparse").glob("*/*"))) == 1
+
+
+def test_a_pipeline_of_a_local_model_from_its_yaml(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "models" / "weighing")
+    (tmp_path / "docs").mkdir()
+    for name, text in TEXTS.items():
+        (tmp_path / "docs" / f"{name}.md").write_text(text, encoding="utf-8")
+    (tmp_path / "rag-app.yaml").write_text(
+        "name: weighed\n"
+        "sources: [{kind: files, path: docs}]\n"
+        "splitter: {kind: recursive, chunk_size: 32, chunk_overlap: 0}\n"
+        "embeddings: {kind: huggingface, model: models/weighing, device: cpu}\n"
+        "vector_store: {kind: memory, path: store.sqlite}\n"
+        "retriever: {kind: hybrid, words: model}\n"
+        "index: {path: index}\n",
+        encoding="utf-8",
+    )
+    with rag_app.load(tmp_path / "rag-app.yaml") as app:
+        assert app.ingest().indexed == len(TEXTS)
+        before = app.search("the cat")
+        assert {name for hit in before.hits for name in hit.ranks} == {"dense", "sparse"}
+        told = {each.part: each for each in check(app)}["embeddings (huggingface)"]
+        assert told.ok
+        assert told.detail.startswith("32 dimensions, window 64 tokens, pooling cls")
+    with rag_app.load(tmp_path / "rag-app.yaml") as app:
+        assert app.search("the cat").hits == before.hits
+        assert app.ingest().unchanged == len(TEXTS)
+    other = rag_app.load(tmp_path / "rag-app.yaml", {"embeddings.query_prefix": "a "})
+    with other, pytest.raises(IdentityError, match="query_prefix"):
+        other.search("the cat")
 
 
 def test_a_damaged_file_is_made_anew(folder: Path, tmp_path: Path) -> None:
