@@ -1,8 +1,8 @@
 """A Milvus collection: its name, fields and index, and the reading and writing of its rows.
 
-Milvus's strings end at 65,535 bytes, so text and metadata are lists of pieces. The key of a row is
-a digest of its id: of one length, and spread evenly, so that ranges of keys cut a collection into
-pages of one size.
+Milvus's strings end at 65,535 bytes; what is longer of text and metadata goes on in `rest`, a list.
+The key of a row is a digest of its id: of one length, and spread evenly, so that ranges of keys cut
+a collection into pages of one size.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ PIECES: Final = 4096
 CALL_SECONDS: Final = 30
 BUILD_SECONDS: Final = 600
 
-CONTENT: Final = ["id", "text", "metadata", "vector"]
+METADATA: Final = ["metadata", "rest"]
+CONTENT: Final = ["id", "text", *METADATA, "vector"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ class MilvusCollection:
 
     def list_metadata(self, expression: str) -> list[tuple[str, Metadata]]:
         """Key and metadata of all rows that the expression lets pass."""
-        found = self.read_all(expression, ["metadata"])
+        found = self.read_all(expression, METADATA)
         return [(entity["pk"], decode_metadata(entity)) for entity in found]
 
     def _query(self, expression: str, fields: list[str]) -> list[dict[str, Any]]:
@@ -247,11 +248,14 @@ def is_too_large(error: Exception) -> bool:
 
 def encode(row: Row, told: bool) -> dict[str, Any]:
     """The entity of a row."""
+    text, *more_text = _cut(row.text)
+    metadata, *more = _cut(json.dumps(row.metadata, ensure_ascii=False, separators=(",", ":")))
     entity = {
         "pk": encode_id(row.id),
         "id": row.id,
-        "text": _cut(row.text),
-        "metadata": _cut(json.dumps(row.metadata, ensure_ascii=False, separators=(",", ":"))),
+        "text": text,
+        "metadata": metadata,
+        "rest": [str(len(more_text)), *more_text, *more] if more_text or more else [],
         "vector": row.vector,
     }
     return {**entity, **describe(row.metadata)} if told else entity
@@ -260,12 +264,18 @@ def encode(row: Row, told: bool) -> dict[str, Any]:
 def decode(entity: Mapping[str, Any]) -> Row:
     """The row that `encode` was given."""
     vector = np.asarray(entity["vector"], dtype=np.float32)
-    return Row(entity["id"], "".join(entity["text"]), vector, decode_metadata(entity))
+    text, rest = entity["text"], entity["rest"]
+    if rest:
+        text += "".join(rest[1 : 1 + int(rest[0])])
+    return Row(entity["id"], text, vector, decode_metadata(entity))
 
 
-def decode_metadata(entity: Mapping[str, Any]) -> Metadata:
+def decode_metadata(entity: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of an entity."""
-    metadata: dict[str, Any] = json.loads("".join(entity["metadata"]))
+    written, rest = entity["metadata"], entity["rest"]
+    if rest:
+        written += "".join(rest[1 + int(rest[0]) :])
+    metadata: dict[str, Any] = json.loads(written)
     return metadata
 
 
@@ -293,7 +303,7 @@ def _measure(entity: dict[str, Any], place: str) -> int:
     if len(id) > PIECE and len(id.encode()) > LONGEST:
         wrong = f"the id {id[:40]!r}… has more than {LONGEST:,} bytes"
         raise StoreError(place, wrong, "Give shorter ids.")
-    pieces = (*entity["text"], *entity["metadata"])
+    pieces = (entity["text"], entity["metadata"], *entity["rest"])
     size = sum(len(each) if each.isascii() else len(each.encode()) for each in pieces)
     if size > LARGEST:
         wrong = f"the chunk {id[:80]!r} has more than {LARGEST:,} bytes of text and metadata"
@@ -324,9 +334,10 @@ def _make_schema(dimension: int, told: bool) -> Any:
     schema = pymilvus.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("pk", types.VARCHAR, max_length=40, is_primary=True)
     schema.add_field("id", types.VARCHAR, max_length=LONGEST)
-    strings = {"element_type": types.VARCHAR, "max_length": LONGEST, "max_capacity": PIECES}
     for name in ("text", "metadata"):
-        schema.add_field(name, types.ARRAY, **strings)
+        schema.add_field(name, types.VARCHAR, max_length=LONGEST)
+    pieces = {"element_type": types.VARCHAR, "max_length": LONGEST, "max_capacity": PIECES}
+    schema.add_field("rest", types.ARRAY, **pieces)
     if told:
         schema.add_field("facts", types.ARRAY, element_type=types.INT64, max_capacity=PIECES)
         schema.add_field("ordered", types.JSON)
