@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,12 @@ class TestFolder:
             "store.upsert(rows)\n"
             "os.kill(os.getpid(), 9)\n"
         )
-        ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=120, check=False)
+        with tempfile.TemporaryDirectory() as left:  # its socket stays behind
+            environment = os.environ | {"TMPDIR": left}
+            ran = subprocess.run(
+                [sys.executable, "-c", code, str(tmp_path)],
+                env=environment, timeout=120, check=False,
+            )  # fmt: skip
         assert ran.returncode == -9
         store = open_store(path=tmp_path)
         assert store.count() == 8
