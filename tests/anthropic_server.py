@@ -74,7 +74,7 @@ def _message(request: Request, text: str) -> dict[str, Any]:
     return {
         **_envelope(request),
         "content": [{"type": "text", "text": text}],
-        "stop_reason": "end_turn",
+        "stop_reason": "max_tokens" if request.cut else "end_turn",
         "usage": _usage(request, text),
     }
 
@@ -91,7 +91,7 @@ def _events(request: Request, tokens: Iterable[str]) -> Iterator[dict[str, Any]]
         delta = {"type": "text_delta", "text": token}
         yield {"type": "content_block_delta", "index": 0, "delta": delta}
     yield {"type": "content_block_stop", "index": 0}
-    ended = {"stop_reason": "end_turn", "stop_sequence": None}
+    ended = {"stop_reason": "max_tokens" if request.cut else "end_turn", "stop_sequence": None}
     yield {"type": "message_delta", "delta": ended, "usage": _usage(request, written)}
     yield {"type": "message_stop"}
 

@@ -82,7 +82,7 @@ class CohereServer(HttpServer):
 def _message(request: Request, text: str) -> dict[str, Any]:
     return {
         "id": "chat-1",
-        "finish_reason": "COMPLETE",
+        "finish_reason": "MAX_TOKENS" if request.cut else "COMPLETE",
         "message": {"role": "assistant", "content": [{"type": "text", "text": text}]},
         "usage": _usage(request, text),
     }
@@ -97,7 +97,10 @@ def _events(request: Request, tokens: Iterable[str]) -> Iterator[dict[str, Any]]
         written += token
         yield {"type": "content-delta", "index": 0, **_delta({"text": token})}
     yield {"type": "content-end", "index": 0}
-    ended = {"finish_reason": "COMPLETE", "usage": _usage(request, written)}
+    ended = {
+        "finish_reason": "MAX_TOKENS" if request.cut else "COMPLETE",
+        "usage": _usage(request, written),
+    }
     yield {"type": "message-end", "delta": ended}
 
 

@@ -59,7 +59,7 @@ class GoogleServer(HttpServer):
             return reply
         tokens = [reply] if isinstance(reply, str) else reply
         text = "".join(tokens)
-        return _response(request, text, count_words([text]), "STOP")
+        return _response(request, text, count_words([text]), _end(request))
 
     def stream(self, request: Request) -> Answer:
         reply = self.reply(request)
@@ -95,7 +95,11 @@ def _chunks(request: Request, tokens: Iterable[str]) -> Iterator[dict[str, Any]]
     for token in tokens:
         written += token
         yield _response(request, token, count_words([written]), None)
-    yield _response(request, "", count_words([written]), "STOP")
+    yield _response(request, "", count_words([written]), _end(request))
+
+
+def _end(request: Request) -> str:
+    return "MAX_TOKENS" if request.cut else "STOP"
 
 
 def _response(request: Request, text: str, written: int, finish: str | None) -> dict[str, Any]:

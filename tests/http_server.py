@@ -33,12 +33,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Request:
-    """What the client sent. `at` is when, in seconds of the monotonic clock."""
+    """What the client sent.
+
+    `at` is when, in seconds of the monotonic clock; `cut` whether the server shall say that its
+    reply ended at the longest one allowed.
+    """
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
     at: float = 0.0
+    cut: bool = False
 
     @property
     def messages(self) -> list[tuple[str, str]]:
@@ -79,6 +84,9 @@ class HttpServer:
 
     routes: ClassVar[Mapping[str, Route]] = {}
     """Method and pattern of a path, `"POST /v1/chat"`, and the method of the class that answers."""
+
+    cut: bool = False
+    """Whether replies of chat models end at the longest one allowed."""
 
     prefix: ClassVar[str] = ""
     """What `url` ends with."""
@@ -155,7 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("POST", json.loads(body) if body else {})
 
     def _answer(self, method: str, body: dict[str, Any]) -> None:
-        request = Request(self.path, dict(self.headers.items()), body, time.monotonic())
+        request = Request(
+            self.path, dict(self.headers.items()), body, time.monotonic(), self.owner.cut
+        )
         self.owner.requests.append(request)
         answer = self.owner.answer(method, request)
         if isinstance(answer, Refusal):

@@ -61,7 +61,7 @@ def _ended(request: Request, text: str) -> dict[str, Any]:
     read = count_words(content for _, content in request.messages)
     return {
         "done": True,
-        "done_reason": "stop",
+        "done_reason": "length" if request.cut else "stop",
         "total_duration": 3_000_000,
         "load_duration": 1_000_000,
         "prompt_eval_count": min(read, request.body.get("options", {}).get("num_ctx", 4096)),

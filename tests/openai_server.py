@@ -34,9 +34,6 @@ class OpenAIServer(HttpServer):
 
     prefix = "/v1"
 
-    finish = "stop"
-    """Why each reply ends, as the protocol says it: stop, length, content_filter."""
-
     def refuse_key(self, given: str) -> Refusal:
         return Refusal(401, f"Incorrect API key provided: {given}")
 
@@ -50,8 +47,8 @@ class OpenAIServer(HttpServer):
             return reply
         tokens = [reply] if isinstance(reply, str) else reply
         if request.body.get("stream"):
-            return Stream("text/event-stream", events(_chunks(request, tokens, self.finish)))
-        return _completion(request, "".join(tokens), self.finish)
+            return Stream("text/event-stream", events(_chunks(request, tokens)))
+        return _completion(request, "".join(tokens))
 
     def embed(self, request: Request) -> Answer:
         texts = request.body["input"]
@@ -81,14 +78,14 @@ class OpenAIServer(HttpServer):
     }
 
 
-def _completion(request: Request, text: str, finish: str) -> dict[str, Any]:
+def _completion(request: Request, text: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": finish}
+    choice = {"index": 0, "message": message, "finish_reason": _end(request)}
     envelope = _envelope(request, "chat.completion")
     return {**envelope, "choices": [choice], "usage": _usage(request, text)}
 
 
-def _chunks(request: Request, tokens: Iterable[str], finish: str) -> Iterator[Any]:
+def _chunks(request: Request, tokens: Iterable[str]) -> Iterator[Any]:
     envelope = _envelope(request, "chat.completion.chunk")
     written = []
 
@@ -100,10 +97,14 @@ def _chunks(request: Request, tokens: Iterable[str], finish: str) -> Iterator[An
     for token in tokens:
         written.append(token)
         yield chunk({"content": token})
-    yield chunk({}, finish)
+    yield chunk({}, _end(request))
     if request.body.get("stream_options", {}).get("include_usage"):
         yield {**envelope, "choices": [], "usage": _usage(request, "".join(written))}
     yield "[DONE]"
+
+
+def _end(request: Request) -> str:
+    return "length" if request.cut else "stop"
 
 
 def _envelope(request: Request, kind: str) -> dict[str, Any]:

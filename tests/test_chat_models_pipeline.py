@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import rag_app
+from rag_app.errors import ModelError
 from tests.chat_vendors import VENDORS
 from tests.http_server import HttpServer, Request
 
@@ -58,6 +59,19 @@ def test_it_answers_with_a_citation_and_counts_its_tokens(
     assert answer.usage["output_tokens"] >= 6
     assert FACT in vendor.read_prompt(server.requests[-1])[-1][1]
     assert len(server.requests) == (3 if chain == "conversational" else 2)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda v: v.name)
+def test_an_answer_that_was_cut_off_is_no_answer(
+    vendor: Any, streaming: bool, tmp_path: Path
+) -> None:
+    server: HttpServer
+    with vendor.server(reply) as server:
+        server.cut = True
+        chat_model = {"kind": vendor.name, "model": "model-1", "base_url": server.url}
+        with pytest.raises(ModelError, match=r"chat_model\.max_tokens: the answer was cut off"):
+            ask(tmp_path, "qa", {**chat_model, "streaming": streaming})
 
 
 def test_it_answers_with_any(tmp_path: Path) -> None:
