@@ -35,6 +35,7 @@ docs-check: .venv/.dev
 bench: .venv/.dev ## Benchmarks beside peers, as ratios
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/embedding_throughput.py
+	$(BIN)/python benchmarks/store_cost.py
 
 format: .venv/.dev ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
