@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rag_app.app import RagApp, load
     from rag_app.errors import (
+        BudgetError,
         ConfigError,
         FailureError,
         FilterError,
         IdentityError,
+        IncompleteError,
         IndexStateError,
         MissingPackageError,
         ModelError,
@@ -30,15 +32,17 @@ if TYPE_CHECKING:
         TruncationWarning,
         UsageError,
     )
-    from rag_app.types import Answer, Citation, Hit, IngestReport, SearchResult
+    from rag_app.types import Answer, Citation, Hit, IngestPlan, IngestReport, SearchResult
 
 _HOMES = {
     "rag_app.app": ["RagApp", "load"],
     "rag_app.errors": [
+        "BudgetError",
         "ConfigError",
         "FailureError",
         "FilterError",
         "IdentityError",
+        "IncompleteError",
         "IndexStateError",
         "MissingPackageError",
         "ModelError",
@@ -48,18 +52,21 @@ _HOMES = {
         "TruncationWarning",
         "UsageError",
     ],
-    "rag_app.types": ["Answer", "Citation", "Hit", "IngestReport", "SearchResult"],
+    "rag_app.types": ["Answer", "Citation", "Hit", "IngestPlan", "IngestReport", "SearchResult"],
 }
 
 __all__ = [
     "Answer",
+    "BudgetError",
     "Citation",
     "ConfigError",
     "FailureError",
     "FilterError",
     "Hit",
     "IdentityError",
+    "IncompleteError",
     "IndexStateError",
+    "IngestPlan",
     "IngestReport",
     "MissingPackageError",
     "ModelError",

@@ -65,7 +65,8 @@ def group() -> None:
     """Retrieval-augmented generation on LangChain that is never silently wrong.
 
     Edit one YAML file, then: rag-app ingest, rag-app ask "...". Results go to stdout, messages to
-    stderr. Exit status: 0 ok, 1 failed, 2 usage or config, 3 partly done (something quarantined).
+    stderr. Exit status: 0 ok, 1 failed, 2 usage or config, 3 partly done (something quarantined),
+    6 over --max-cost.
     """
 
 
