@@ -173,8 +173,8 @@ class IngestPlan:
         cached: texts whose vectors are in the embedding cache.
         embed: texts that would be sent to the embedding model, and their `tokens`, estimated where
             the model's tokenizer is not at hand.
-        cost: US dollars of that, 0 for a local model, and `saved` what the cache saves; None without
-            a known price.
+        cost: US dollars of that, 0 for a local model, and `saved` what the cache saves; None where
+            no price is known.
         price: US dollars per million tokens.
         minutes: what the rate limits alone take; None without limits.
     """

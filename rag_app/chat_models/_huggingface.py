@@ -18,9 +18,12 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import SkipValidation  # noqa: TC002  (pydantic reads it)
 
 from rag_app.errors import ModelError
+from rag_app.hub_models import find_model
+from rag_app.whole_weights import require_all_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from langchain_core.callbacks import CallbackManagerForLLMRun
     from langchain_core.messages import BaseMessage
@@ -74,25 +77,24 @@ class LocalModel:
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-
-            config = self.config
-            where = {"revision": config.revision} if config.revision else {}
+            folder = find_model(self.config.model, self.config.revision, "chat_model").folder
             try:
-                tokenizer = AutoTokenizer.from_pretrained(
-                    config.model, trust_remote_code=False, **where
-                )
-                model = AutoModelForCausalLM.from_pretrained(
-                    config.model, dtype=config.dtype, trust_remote_code=False, **where
-                )
-                self._loaded = (model.to(config.device or _best_device()).eval(), tokenizer)
+                self._loaded = self._open(folder)
             except (OSError, ValueError, RuntimeError, AssertionError, KeyError) as error:
-                raise self._fail(
-                    f"cannot be loaded: {_first_line(error)}",
-                    "Give the folder of a downloaded model, or a name on huggingface.co and a "
-                    "connection to it, and a device that is there.",
-                ) from error
+                wrong = f"cannot be loaded: {_first_line(error)}"
+                remedy = "See whether the folder is whole, and whether the device is there."
+                raise self._fail(wrong, remedy) from error
         return self._loaded
+
+    def _open(self, folder: Path) -> tuple[Any, Any]:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with require_all_weights(self._fail):
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=self.config.dtype, trust_remote_code=False
+            )
+        return model.to(self.config.device or _best_device()).eval(), tokenizer
 
     def _read_prompt(self, tokenizer: Any, messages: Sequence[BaseMessage]) -> Any:
         if tokenizer.chat_template is None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rag_app.embeddings._hub import ModelFiles
     from rag_app.embeddings.huggingface import Config
+    from rag_app.hub_models import ModelFiles
     from rag_app.model_cards import Card
     from rag_app.types import Span
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from rag_app.errors import ModelError
+from rag_app.whole_weights import require_all_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,9 +20,6 @@ if TYPE_CHECKING:
 
 _OURS: Final = {"lasttoken": "last_token"}
 _THEIRS: Final = {"last_token": "lasttoken"}
-_MISSING: Final = re.compile(r"^(\S+)\s*\|[^\n]*\bMISSING\b", re.MULTILINE)
-"""A row of the table that transformers logs of weights it did not find."""
-_ANSI: Final = re.compile("\x1b\\[[0-9;]*m")
 _NO_WINDOW: Final = 1_000_000
 """A tokenizer that knows no limit names an enormous one."""
 
@@ -140,7 +134,7 @@ class TorchModel:
         disable_progress_bar()
         options = {"dtype": self._config.dtype}
         try:
-            with _listen() as heard:
+            with require_all_weights(self._fail, unused="pooler"):
                 if (self._folder / "modules.json").is_file():
                     made = SentenceTransformer(
                         str(self._folder),
@@ -155,16 +149,8 @@ class TorchModel:
             raise
         except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
             raise self._explain(error) from error
-        self._require_weights(heard)
         made.default_prompt_name = None
         return made.eval()
-
-    def _require_weights(self, heard: list[str]) -> None:
-        """Refuse weights with holes, which transformers fills with random numbers and a note."""
-        missing = [name for words in heard for name in _MISSING.findall(_ANSI.sub("", words))]
-        if missing := [name for name in missing if "pooler" not in name]:  # no vector passes there
-            wrong = f"lacks weights: {', '.join(missing[:3])}"
-            raise self._fail(wrong, "Download the model again, whole.")
 
     def _assemble(self, options: dict[str, Any]) -> Any:
         """A model whose folder does not say how states become a vector: never guessed."""
@@ -249,26 +235,6 @@ class TorchModel:
 
     def _fail(self, wrong: str, remedy: str) -> ModelError:
         return ModelError("embeddings.model", f"{self._config.model!r} {wrong}", remedy)
-
-
-@contextmanager
-def _listen() -> Iterator[list[str]]:
-    """What transformers logs inside, whatever it is told to keep to itself."""
-    heard: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
-
-    speaker, ear = logging.getLogger("transformers"), Ear(logging.WARNING)
-    level = speaker.level
-    speaker.addHandler(ear)
-    speaker.setLevel(min(level or logging.WARNING, logging.WARNING))
-    try:
-        yield heard
-    finally:
-        speaker.setLevel(level)
-        speaker.removeHandler(ear)
 
 
 def _first_line(error: Exception) -> str:

@@ -85,12 +85,14 @@ def build(config: Config) -> HuggingFaceEmbeddings:
         UsageError: the model is known not to have vectors of that many dimensions.
         ModelError: no such folder, or the hub has no such model or cannot be reached.
     """
-    from rag_app.embeddings._hub import find_model
     from rag_app.embeddings._huggingface import HuggingFaceEmbeddings
+    from rag_app.hub_models import find_model
     from rag_app.model_cards import check_dimension, find_card
 
     if importlib.util.find_spec("sentence_transformers") is None:
         raise ModuleNotFoundError("sentence_transformers", name="sentence_transformers")
     card = find_card(config.model)
     check_dimension(card, config.dimensions)
-    return HuggingFaceEmbeddings(config, card, lambda: find_model(config.model, config.revision))
+    return HuggingFaceEmbeddings(
+        config, card, lambda: find_model(config.model, config.revision, "embeddings")
+    )

@@ -11,7 +11,9 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import SkipValidation  # noqa: TC002  (pydantic reads it)
 
 from rag_app.errors import ModelError
+from rag_app.hub_models import find_model
 from rag_app.retrieval import reorder
+from rag_app.whole_weights import require_all_weights
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -52,32 +54,35 @@ class CrossEncoderModel:
     def _load(self) -> Any:
         with self._lock:
             if self._loaded is None:
-                from sentence_transformers import CrossEncoder
-
+                folder = str(
+                    find_model(self._config.model, self._config.revision, "reranker").folder
+                )
                 try:
-                    self._refuse_others()
-                    self._loaded = CrossEncoder(
-                        self._config.model,
-                        revision=self._config.revision,
-                        max_length=self._config.max_length,
-                        device=self._config.device,
-                        model_kwargs={"dtype": self._config.dtype},
-                        trust_remote_code=False,
-                    )
+                    self._refuse_others(folder)
+                    self._loaded = self._open(folder)
                 except (OSError, ValueError, RuntimeError) as error:
-                    raise self._fail(
-                        f"cannot be loaded: {_first_line(error)}",
-                        "Give the folder of a downloaded model, or a name on huggingface.co and a "
-                        "connection to it.",
-                    ) from error
+                    wrong = f"cannot be loaded: {_first_line(error)}"
+                    raise self._fail(wrong, "See whether the folder is whole.") from error
             return self._loaded
 
-    def _refuse_others(self) -> None:
+    def _open(self, folder: str) -> Any:
+        from sentence_transformers import CrossEncoder
+
+        with require_all_weights(self._fail):
+            return CrossEncoder(
+                folder,
+                max_length=self._config.max_length,
+                device=self._config.device,
+                model_kwargs={"dtype": self._config.dtype},
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+
+    def _refuse_others(self, folder: str) -> None:
         """Any other model would be given a scoring layer of random numbers, with a log line."""
         from transformers import AutoConfig
 
-        where = {"revision": self._config.revision} if self._config.revision else {}
-        config = AutoConfig.from_pretrained(self._config.model, trust_remote_code=False, **where)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         kinds = config.architectures or []
         if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
             wrong = f"is no cross-encoder but a {kinds[0]}, which gives no score for a pair"

@@ -29,18 +29,21 @@ _ALWAYS: Final = "Give the folder of a downloaded model, or a name on huggingfac
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where a model lies, and what tells it from every other.
-
-    Attributes:
-        identity: the commit on the hub, or the checksum of the folder.
-    """
+    """Where a model lies; `commit` is that on the hub, None for a folder of the user's."""
 
     folder: Path
-    identity: dict[str, str]
+    commit: str | None = None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells it from every other: the commit, or the checksum of the folder."""
+        return {"commit": self.commit} if self.commit else {"sha256": _digest(self.folder)}
 
 
-def find_model(name: str, revision: str | None) -> ModelFiles:
+def find_model(name: str, revision: str | None, part: str) -> ModelFiles:
     """The files of a model, downloaded first where they are not on this disk.
+
+    `part` is the config's section, for messages: "embeddings".
 
     Raises:
         ModelError: there is no such folder or model, or it cannot be downloaded.
@@ -49,12 +52,12 @@ def find_model(name: str, revision: str | None) -> ModelFiles:
         folder = Path(name).resolve()
         if not _is_whole(folder):
             wrong = f"{name!r} holds no model (config.json and weights)"
-            raise ModelError("embeddings.model", wrong, f"{_ALWAYS}.")
-        return ModelFiles(folder, {"sha256": _digest(folder)})
+            raise ModelError(f"{part}.model", wrong, f"{_ALWAYS}.")
+        return ModelFiles(folder)
     if not _NAME.fullmatch(name):
-        raise ModelError("embeddings.model", f"{name!r} is no folder", f"{_ALWAYS}.")
-    folder = _find_kept(name, revision) or _download(name, revision)
-    return ModelFiles(folder, {"commit": folder.name})
+        raise ModelError(f"{part}.model", f"{name!r} is no folder", f"{_ALWAYS}.")
+    folder = _find_kept(name, revision) or _download(name, revision, part)
+    return ModelFiles(folder, folder.name)
 
 
 def _find_kept(name: str, revision: str | None) -> Path | None:
@@ -77,7 +80,7 @@ def _find_kept(name: str, revision: str | None) -> Path | None:
     return here if here is not None and _is_whole(here) else None
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, part: str) -> Path:
     import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -88,13 +91,13 @@ def _download(name: str, revision: str | None) -> Path:
         return _fetch(name, revision, [each.rfilename for each in told.siblings or []])
     except OfflineModeIsEnabled as error:
         wrong = f"{name!r} is not on this disk, and HF_HUB_OFFLINE forbids to download it"
-        raise ModelError("embeddings.model", wrong, "Unset it once, or give a folder.") from error
+        raise ModelError(f"{part}.model", wrong, "Unset it once, or give a folder.") from error
     except HfHubHTTPError as error:
-        raise _explain(name, revision, error.response.status_code) from error
+        raise _explain(name, revision, part, error.response.status_code) from error
     except (OSError, httpx.TransportError) as error:
         wrong = f"{name!r} is not on this disk, and huggingface.co cannot be reached"
         remedy = f"{_ALWAYS} and a connection to it."
-        raise ModelError("embeddings.model", wrong, remedy) from error
+        raise ModelError(f"{part}.model", wrong, remedy) from error
 
 
 def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
@@ -111,16 +114,16 @@ def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
     return Path(snapshot_download(name, revision=revision, allow_patterns=weights))
 
 
-def _explain(name: str, revision: str | None, status: int) -> ModelError:
+def _explain(name: str, revision: str | None, part: str, status: int) -> ModelError:
     at = f" at {revision!r}" if revision else ""
     if status in {401, 403}:
         wrong = f"huggingface.co does not give out {name!r}{at} ({status}): misspelt or closed"
-        return ModelError("embeddings.model", wrong, "For a closed model, set HF_TOKEN.")
+        return ModelError(f"{part}.model", wrong, "For a closed model, set HF_TOKEN.")
     if status == 404:
         wrong = f"huggingface.co has no model {name!r}{at}"
-        return ModelError("embeddings.model", wrong, f"{_ALWAYS}.")
+        return ModelError(f"{part}.model", wrong, f"{_ALWAYS}.")
     wrong = f"huggingface.co failed ({status}) when asked for {name!r}{at}"
-    return ModelError("embeddings.model", wrong, "Try again later.")
+    return ModelError(f"{part}.model", wrong, "Try again later.")
 
 
 def _choose(files: list[str]) -> tuple[list[str], list[str]]:
