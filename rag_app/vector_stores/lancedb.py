@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
-import uuid
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
 from rag_app.options import OPERATIONAL, Field, FilePath, Options
-from rag_app.rows import Row, wrong_dimension
+from rag_app.rows import Neighbour, Row, clip, compare, rank, wrong_dimension
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +47,8 @@ READ_BY_NOW: Final = timedelta(minutes=10)
 """The age at which an old version is removed: nobody still reads it."""
 
 COLUMNS: Final = ("id", "text", "metadata", "vector")
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Config(Options):
@@ -74,12 +77,26 @@ def build(config: Config, embeddings: Embeddings, collection: str) -> Store:
     return Store(LanceRows(config, collection), embeddings)
 
 
-class LanceRows:
-    """`Rows` on a table of LanceDB, which is made at the first upsert.
+@dataclass(slots=True)
+class _Snapshot:
+    """A table as it was when its files had the `state`; to write with it would change it."""
 
-    A table that was just opened is a snapshot, so each method opens it once: what it reads fits
-    together, and it sees what others wrote, dropped and made anew.
-    """
+    table: Any
+    dimension: int
+    state: Any
+    metadata: dict[str, dict[str, Any]] | None = None
+
+    def find_matching(self, where: Node) -> set[str]:
+        """The ids of the rows that match. Their metadata is read when a filter first asks."""
+        if self.metadata is None:
+            read = self.table.search().select(["id", "metadata"]).to_arrow()
+            pairs = zip(read["id"].to_pylist(), read["metadata"].to_pylist(), strict=True)
+            self.metadata = {id: json.loads(metadata) for id, metadata in pairs}
+        return {id for id, metadata in self.metadata.items() if matches(where, metadata)}
+
+
+class LanceRows:
+    """`Rows` on a table of LanceDB, which is made at the first upsert."""
 
     place = "vector_store.lancedb"
     persistent = True
@@ -87,142 +104,140 @@ class LanceRows:
     def __init__(self, config: Config, collection: str) -> None:
         self._config = config
         self._name = collection
+        self._table_name = _encode_name(collection)
         self._lock = threading.Lock()  # one writer; for those of other openings, a file
         self._connection: Any = None
-        self._metadata: tuple[Any, dict[str, dict[str, Any]]] = (None, {})
+        self._seen: _Snapshot | None = None
         self._closed = False
 
     @property
     def dimension(self) -> int | None:
         """See `Rows`."""
         with self._explain():
-            table = self._open()
-            return None if table is None else _dimension(table)
+            seen = self._look()
+            return None if seen is None else seen.dimension
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """See `Rows`. All rows are written or none."""
-        dimension = len(rows[0].vector)
-        with self._explain(), self._writing():
-            table = self._open()
-            if table is None:
-                table = self._make(dimension)
+        with self._explain(), self._writing() as held:
+            table = self._make(len(rows[0].vector)) if held is None else held
+            dimension = _dimension(table)
             for row in rows:
-                if len(row.vector) != _dimension(table):
+                if len(row.vector) != dimension:
                     what = f"the vector of {row.id!r}"
-                    raise wrong_dimension(what, len(row.vector), _dimension(table), self.place)
-            before = table.version
-            _upsert(table, rows)
-            _tidy(table, before)
+                    raise wrong_dimension(what, len(row.vector), dimension, self.place)
+            _upsert(table, rows, dimension)
+            _tidy(table)
 
-    def query(self, vector: Vector, k: int, where: Node | None) -> list[tuple[Row, float]]:
-        """See `Rows`. Exact; the cosines are computed here."""
+    def query(self, vector: Vector, k: int, where: Node | None) -> list[Neighbour]:
+        """See `Rows`. Exact."""
         with self._explain():
-            table = self._open()
-            if table is None:
+            seen = self._look()
+            if seen is None:
                 return []
-            if (dimension := _dimension(table)) != len(vector):
-                raise wrong_dimension("the query vector", len(vector), dimension, self.place)
+            if seen.dimension != len(vector):
+                raise wrong_dimension("the query vector", len(vector), seen.dimension, self.place)
             if where is None:
-                return _measure(_rank(table, vector, k, COLUMNS), vector)
-            held = self._read_metadata(table)
-            wanted = {id for id, metadata in held.items() if matches(where, metadata)}
-            return _search_among(table, vector, k, wanted)
+                return _search(seen.table, vector, k)
+            return _search_among(seen.table, vector, k, seen.find_matching(where))
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
         with self._explain():
-            table = self._open()
-            return [] if table is None else _fetch(table, ids)
+            seen = self._look()
+            return [] if seen is None else _fetch(seen.table, ids)
 
     def scan(self) -> Iterator[Row]:
         """See `Rows`. As they were when the scan began, in the order of writing."""
         with self._explain():
-            table = self._open()
-            if table is not None:
-                for batch in table.search().select(list(COLUMNS)).to_batches(PAGE):
+            seen = self._look()
+            if seen is not None:
+                for batch in seen.table.search().select(list(COLUMNS)).to_batches(PAGE):
                     yield from _decode(batch)
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Rows`."""
-        with self._explain(), self._writing():
-            table = self._open()
-            if table is not None:
-                before = table.version
-                for start in range(0, len(ids), PAGE):
-                    table.delete(_among(ids[start : start + PAGE]))
-                _tidy(table, before)
+        with self._explain(), self._writing() as table:
+            for start in range(0, 0 if table is None else len(ids), PAGE):
+                table.delete(_among(ids[start : start + PAGE]))
+                _tidy(table)
 
     def count(self) -> int:
         """See `Rows`."""
         with self._explain():
-            table = self._open()
-            return 0 if table is None else int(table.count_rows())
+            seen = self._look()
+            return 0 if seen is None else int(seen.table.count_rows())
 
     def drop(self) -> None:
         """See `Rows`."""
-        with self._explain(), self._writing():
-            if self._open() is not None:
-                self._connect().drop_table(_encode_name(self._name))
+        with self._explain(), self._writing() as table:
+            if table is not None:
+                self._connect().drop_table(self._table_name)
 
     def close(self) -> None:
         """See `Rows`."""
-        self._closed, self._connection, self._metadata = True, None, (None, {})
+        self._closed, self._connection, self._seen = True, None, None
 
-    def _connect(self) -> Any:
-        import lancedb
+    def _look(self) -> _Snapshot | None:
+        """The table as it is now, for reading: opened again when anybody wrote."""
+        state, seen = self._read_state(), self._seen
+        if state is None or seen is None or seen.state != state:
+            table = self._open()
+            known = table is not None and state is not None
+            self._seen = seen = _Snapshot(table, _dimension(table), state) if known else None
+        return seen
 
-        if self._closed:
-            raise StoreError(self.place, f"{self._where} is closed", "Open the store again.")
-        if self._connection is None:
-            self._connection = lancedb.connect(self._config.path)
-        return self._connection
+    def _read_state(self) -> Any:
+        """What differs after each write: every version of a table is a file in one folder."""
+        folder = self._config.path / f"{self._table_name}.lance" / "_versions"
+        try:
+            found = folder.stat()
+            return found.st_ino, found.st_mtime_ns, sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return None
 
     def _open(self) -> Any:
         """The table as it is now, None when there is none."""
-        connection, name = self._connect(), _encode_name(self._name)
-        if not (self._config.path / f"{name}.lance").is_dir():
+        if self._closed:
+            raise StoreError(self.place, f"{self._where} is closed", "Open the store again.")
+        if self._read_state() is None:  # to connect would make the folder
             return None
         try:
-            table = connection.open_table(name)
+            table = self._connect().open_table(self._table_name)
         except ValueError as error:
-            if "was not found" in str(error):  # its folder is being removed
+            if "was not found" in str(error):  # it is being removed
                 return None
             raise
         mark = table.schema.metadata or {}
         if mark.get(b"rag_app") != FORMAT or mark.get(b"name") != self._name.encode():
-            wrong = f"the table {name!r} in {self._where} was not written by this rag-app"
+            wrong = f"the table {self._table_name!r} in {self._where} was not written by rag-app"
             raise StoreError(self.place, wrong, "Choose another name or path.")
         return table
 
     def _make(self, dimension: int) -> Any:
         import pyarrow as pa
 
-        types = (
-            pa.string(),
-            pa.large_string(),
-            pa.large_string(),
-            pa.list_(pa.float32(), dimension),
-        )
-        mark = {"rag_app": FORMAT, "name": self._name.encode(), "made": uuid.uuid4().hex}
+        text = pa.large_string()
+        types = (pa.string(), text, text, pa.list_(pa.float32(), dimension))
+        mark = {"rag_app": FORMAT, "name": self._name.encode()}
         schema = pa.schema(list(zip(COLUMNS, types, strict=True)), metadata=mark)
-        return self._connect().create_table(_encode_name(self._name), schema=schema)
+        return self._connect().create_table(self._table_name, schema=schema)
 
-    def _read_metadata(self, table: Any) -> dict[str, dict[str, Any]]:
-        """Of every row; kept until something is written, by whomever."""
-        state = (table.schema.metadata[b"made"], table.version)
-        if self._metadata[0] != state:
-            read = table.search().select(["id", "metadata"]).to_arrow()
-            pairs = zip(read["id"].to_pylist(), read["metadata"].to_pylist(), strict=True)
-            self._metadata = state, {id: json.loads(metadata) for id, metadata in pairs}
-        return self._metadata[1]
+    def _connect(self) -> Any:
+        import lancedb
+
+        if self._connection is None:
+            self._connection = lancedb.connect(self._config.path)
+        return self._connection
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._connect()
+    def _writing(self) -> Iterator[Any]:
+        """The table, None when there is none; nobody else writes meanwhile."""
+        self._open()  # a closed store, or another program's table, leaves no lock behind
         self._config.path.mkdir(parents=True, exist_ok=True)
         waited = self._config.wait_seconds
         with self._lock, FileLock(self._config.path / "write.lock", waited, poll_interval=0.005):
-            yield
+            yield self._open()
 
     @property
     def _where(self) -> str:
@@ -236,29 +251,26 @@ class LanceRows:
         except RagAppError:
             raise
         except Timeout as error:
-            wrong = f"another process has been writing to {self._where}"
+            waited = f"{self._config.wait_seconds:g} seconds"
+            wrong = f"another process has been writing to {self._where} for {waited}"
             remedy = "Wait for it, or raise vector_store.wait_seconds."
-            waited = f"for {self._config.wait_seconds:g} seconds"
-            raise StoreError(self.place, f"{wrong} {waited}", remedy) from error
+            raise StoreError(self.place, wrong, remedy) from error
         except Exception as error:
             wrong = f"LanceDB in {self._where} failed: {' '.join(str(error).split())[:500]}"
-            remedy = (
-                "Check that the folder is LanceDB's and may be written; `rag-app check` tries it."
-            )
+            remedy = "Check that the folder may be written and is whole; `rag-app check` tries it."
             raise StoreError(self.place, wrong, remedy) from error
 
 
-def _upsert(table: Any, rows: Sequence[Row]) -> None:
+def _upsert(table: Any, rows: Sequence[Row], dimension: int) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     vectors = pa.array(np.stack([row.vector for row in rows]).reshape(-1))
-    metadatas = [json.dumps(r.metadata, ensure_ascii=False, separators=(",", ":")) for r in rows]
     columns = [
         pa.array([row.id for row in rows], pa.string()),
         pa.array([row.text for row in rows], pa.large_string()),
-        pa.array(metadatas, pa.large_string()),
-        pa.FixedSizeListArray.from_arrays(vectors, _dimension(table)),
+        pa.array([_ENCODER.encode(row.metadata) for row in rows], pa.large_string()),
+        pa.FixedSizeListArray.from_arrays(vectors, dimension),
     ]
     given = pa.table(columns, schema=table.schema)
     held = table.search().select(["id"]).to_arrow()["id"]
@@ -269,46 +281,41 @@ def _upsert(table: Any, rows: Sequence[Row]) -> None:
         table.add(given)
 
 
-def _tidy(table: Any, before: int) -> None:
-    """Now and then, by the number of versions: it takes a moment."""
-    if table.version // UNTIDY != before // UNTIDY:
+def _tidy(table: Any) -> None:
+    if table.version % UNTIDY == 0:
         table.optimize(cleanup_older_than=READ_BY_NOW)
 
 
-def _search_among(table: Any, vector: Vector, k: int, wanted: set[str]) -> list[tuple[Row, float]]:
+def _search_among(table: Any, vector: Vector, k: int, wanted: set[str]) -> list[Neighbour]:
     """The `k` nearest of the rows `wanted`."""
     if not wanted:
         return []
     if len(wanted) <= PAGE:
-        return _measure(_rank(table, vector, k, COLUMNS, _among(wanted)), vector)
-    total = size = int(table.count_rows())
+        return _search(table, vector, k, _among(wanted))
+    total = int(table.count_rows())
     size = min(total, PAGE + 2 * k * total // len(wanted))
     while True:
-        ranked = _rank(table, vector, size, ["id"])["id"].to_pylist()
-        nearest = [id for id in ranked if id in wanted][:k]
+        ordered = _order(table, vector, size, ["id"])["id"].to_pylist()
+        nearest = [id for id in ordered if id in wanted][:k]
         if len(nearest) == k or size == total:
-            break
+            return rank(compare(_fetch(table, nearest), vector), k)
         size = min(total, 4 * size)
-    rows = _fetch(table, nearest)
-    return _sort([(row, float(row.vector @ vector)) for row in rows])
 
 
-def _rank(
+def _search(table: Any, vector: Vector, k: int, where: str | None = None) -> list[Neighbour]:
+    """The `k` nearest rows that pass `where`. LanceDB's distance is 1 - cosine, in float32."""
+    found = _order(table, vector, k, COLUMNS[:3], where)
+    rows = zip(*(found[n].to_pylist() for n in (*COLUMNS[:3], "_distance")), strict=True)
+    return rank((Neighbour(i, t, json.loads(m), clip(1.0 - d)) for i, t, m, d in rows), k)
+
+
+def _order(
     table: Any, vector: Vector, k: int, columns: Sequence[str], where: str | None = None
 ) -> Any:
-    """`columns` of the `k` nearest rows that pass `where`, nearest first."""
-    search = table.search(vector).distance_type("cosine").limit(k)
+    """Of the `k` nearest; by no index of another program, which may miss and round."""
+    search = table.search(vector).distance_type("cosine").bypass_vector_index().limit(k)
     search = search.select([*columns, "_distance"])
     return (search.where(where, prefilter=True) if where else search).to_arrow()
-
-
-def _measure(found: Any, vector: Vector) -> list[tuple[Row, float]]:
-    return _sort([(row, float(row.vector @ vector)) for row in _decode(found)])
-
-
-def _sort(found: list[tuple[Row, float]]) -> list[tuple[Row, float]]:
-    kept = [(row, min(1.0, max(-1.0, cosine))) for row, cosine in found]
-    return sorted(kept, key=lambda pair: (-pair[1], pair[0].id))
 
 
 def _fetch(table: Any, ids: Sequence[str]) -> list[Row]:
@@ -322,7 +329,7 @@ def _decode(found: Any) -> Iterator[Row]:
     for batch in found.to_batches() if hasattr(found, "to_batches") else [found]:
         vectors = batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1)
         columns = (batch[name].to_pylist() for name in COLUMNS[:3])
-        for (id, text, metadata), vector in zip(zip(*columns, strict=True), vectors, strict=True):
+        for id, text, metadata, vector in zip(*columns, vectors, strict=True):
             yield Row(id, text, vector, json.loads(metadata))
 
 
@@ -332,12 +339,8 @@ def _dimension(table: Any) -> int:
 
 def _among(ids: Sequence[str] | set[str]) -> str:
     """SQL; its strings know one special character, the quote, which is doubled."""
-    return f"id IN ({', '.join(_quote(id) for id in ids)})"
-
-
-def _quote(text: str) -> str:
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"
+    doubled = (id.replace("'", "''") for id in ids)
+    return "id IN ('" + "', '".join(doubled) + "')"
 
 
 def _encode_name(name: str) -> str:
