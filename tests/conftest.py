@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,22 @@ def data() -> Callable[[str], Path]:
     return find
 
 
+_STORE = re.compile(r"contracts/test_(?:vector_stores\.py.*\[([a-z]+)|([a-z]+)_store\.py)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, a file's tests run on one, and so do all tests of one vector store:
+    servers and models are started once."""
+    for item in items:
+        found = _STORE.search(item.nodeid)
+        group = (found[1] or found[2]) if found else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """A line for each figure that a test recorded with `record_property`."""
     lines = [
-        f"{report.nodeid.rpartition('[')[2].rstrip(']'):20} {name} {value}"
+        f"{report.nodeid.rpartition('[')[2].partition(']')[0]:20} {name} {value}"
         for reports in (terminalreporter.stats.get(end, []) for end in ("passed", "failed"))
         for report in reports
         if report.when == "call"
