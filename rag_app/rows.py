@@ -1,4 +1,4 @@
-"""What a store holds and what a backend must be able to do: `Row`, `Rows`, and what is let in.
+"""What a store holds, what a backend must be able to do, and what is let in.
 
 Knows nothing of LangChain. `rag_app.store.Store` checks every row here before a backend sees it.
 """
@@ -38,6 +38,16 @@ class Row:
     metadata: Metadata
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A row that a query found, without its vector, and its cosine to what was asked."""
+
+    id: str
+    text: str
+    metadata: Metadata
+    cosine: float
+
+
 class Rows(Protocol):
     """A backend's primitives for one collection. `Store` has checked and normalised what they get.
 
@@ -61,8 +71,11 @@ class Rows(Protocol):
         """Write rows of distinct ids, any number; an id that is there is replaced whole."""
         ...
 
-    def query(self, vector: Vector, k: int, where: Node | None) -> list[tuple[Row, float]]:
-        """The `k` >= 1 rows of highest cosine among those that match, best first, all if fewer."""
+    def query(self, vector: Vector, k: int, where: Node | None) -> list[Neighbour]:
+        """The `k` >= 1 rows of highest cosine among those that match, best first, all if fewer.
+
+        The cosine is the exact one, but for what float32 rounds off.
+        """
         ...
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
@@ -88,6 +101,27 @@ class Rows(Protocol):
     def close(self) -> None:
         """Free files, locks and connections; a second call does nothing."""
         ...
+
+
+def rank(found: Iterable[Neighbour], k: int) -> list[Neighbour]:
+    """The `k` of highest cosine, best first; those of one cosine in the order of their ids."""
+    return sorted(found, key=lambda each: (-each.cosine, each.id))[:k]
+
+
+def clip(cosine: float) -> float:
+    """A cosine that rounding may have led a little beyond 1 or -1."""
+    return min(1.0, max(-1.0, cosine))
+
+
+def compare(rows: Sequence[Row], vector: Vector) -> list[Neighbour]:
+    """The rows with their cosines, computed here from their vectors, in the order given."""
+    if not rows:
+        return []
+    cosines = np.clip(np.stack([row.vector for row in rows]) @ vector, -1.0, 1.0).tolist()
+    return [
+        Neighbour(row.id, row.text, row.metadata, cosine)
+        for row, cosine in zip(rows, cosines, strict=True)
+    ]
 
 
 def check_rows(rows: Sequence[Row], place: str) -> list[Row]:

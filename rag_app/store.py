@@ -16,8 +16,17 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from rag_app.errors import ModelError, StoreError, UsageError
-from rag_app.filters import parse
-from rag_app.rows import Row, Rows, check_rows, check_words, normalise, wrong_dimension
+from rag_app.filters import matches, parse
+from rag_app.rows import (
+    Neighbour,
+    Row,
+    Rows,
+    check_rows,
+    check_words,
+    compare,
+    normalise,
+    wrong_dimension,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +34,11 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from numpy.typing import ArrayLike
 
+    from rag_app.filters import Node
+    from rag_app.rows import Vector
     from rag_app.types import Filter
 
-__all__ = ["Row", "Rows", "Store", "select_diverse", "to_document"]
+__all__ = ["Neighbour", "Row", "Rows", "Store", "select_diverse", "to_document"]
 
 BATCH: Final = 1000
 """Texts that `add_texts` embeds and writes at a time."""
@@ -205,8 +216,11 @@ class Store(VectorStore):
         _refuse(kwargs, "max_marginal_relevance_search", known)
         if not 0 <= lambda_mult <= 1:
             raise UsageError("lambda_mult", f"{lambda_mult} is out of range", "Give 0 to 1.")
-        found = self._query(embedding, max(k, fetch_k) if k > 0 else k, filter)
-        return [to_document(found[place][0]) for place in select_diverse(found, k, lambda_mult)]
+        where = parse(filter)
+        unit = self._normalise(embedding)
+        found = self._query(unit, max(k, fetch_k) if k > 0 else k, where)
+        ranked = self._read_again(found, unit, where)
+        return [to_document(ranked[place][0]) for place in select_diverse(ranked, k, lambda_mult)]
 
     @classmethod
     def from_texts(cls, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG003
@@ -226,19 +240,37 @@ class Store(VectorStore):
     def _search(
         self, vector: ArrayLike, k: int, filter: Filter | None = None
     ) -> list[tuple[Document, float]]:
-        return [(to_document(row), cosine) for row, cosine in self._query(vector, k, filter)]
-
-    def _query(self, vector: ArrayLike, k: int, filter: Filter | None) -> list[tuple[Row, float]]:
         where = parse(filter)
+        found = self._query(self._normalise(vector), k, where)
+        return [(to_document(each), each.cosine) for each in found]
+
+    def _query(self, unit: Vector, k: int, where: Node | None) -> list[Neighbour]:
         if k < 0:
             raise UsageError("k", f"{k} is negative", "Give 0 or more.")
-        unit = normalise(vector, "the query vector", self._rows.place)
         dimension = self._rows.dimension
         if k == 0 or dimension is None:
             return []
         if len(unit) != dimension:
             raise wrong_dimension("the query vector", len(unit), dimension, self._rows.place)
         return self._rows.query(unit, k, where)
+
+    def _read_again(
+        self, found: Sequence[Neighbour], unit: Vector, where: Node | None
+    ) -> list[tuple[Row, float]]:
+        """The rows found with their vectors, as they are now: some may be gone or replaced."""
+        rows = [
+            row for row in self.fetch([each.id for each in found]) if matches(where, row.metadata)
+        ]
+        for row in rows:
+            if len(row.vector) != len(unit):
+                raise wrong_dimension(
+                    "the query vector", len(unit), len(row.vector), self._rows.place
+                )
+        cosines = [each.cosine for each in compare(rows, unit)]
+        return sorted(zip(rows, cosines, strict=True), key=lambda pair: (-pair[1], pair[0].id))
+
+    def _normalise(self, query: ArrayLike) -> Vector:
+        return normalise(query, "the query vector", self._rows.place)
 
     def _check_dimension(self, rows: Sequence[Row]) -> None:
         if not rows:
@@ -271,7 +303,7 @@ class Store(VectorStore):
         return listed
 
 
-def to_document(row: Row) -> Document:
+def to_document(row: Row | Neighbour) -> Document:
     """The LangChain document of a row."""
     return Document(id=row.id, page_content=row.text, metadata=dict(row.metadata))
 

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from rag_app.errors import StoreError
-from rag_app.rows import Row
+from rag_app.rows import Neighbour, Row, clip
 from rag_app.vector_stores._chroma_filter import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
-
-    from rag_app.types import Metadata
-
-    Explain = Callable[[], AbstractContextManager[None]]
 
 PAGE: Final = 1000
 """Rows that are read at a time."""
@@ -43,9 +37,9 @@ def set_ef_search(collection: Any, ef_search: int) -> None:
 
 
 def search(
-    collection: Any, vector: NDArray[np.float32], k: int, limit: dict[str, Any], explain: Explain
-) -> list[tuple[Row, float]]:
-    """The rows nearest to `vector`, among those that `limit` lets pass, with their cosines.
+    collection: Any, vector: NDArray[np.float32], k: int, limit: dict[str, Any]
+) -> list[Neighbour]:
+    """The rows nearest to `vector`, among those that `limit` lets pass.
 
     Chroma's distance is 1 - cosine, in float32 of the whole vectors.
     """
@@ -56,57 +50,11 @@ def search(
         **limit,
     )
     names = ("ids", "documents", "metadatas", "distances")
-    ids, texts, metadatas, distances = (found[name][0] for name in names)
-    vectors = _Vectors(collection, ids, explain)
-    rows = [
-        _FoundRow(id, text or "", decode(metadata), vectors)
-        for id, text, metadata in zip(ids, texts, metadatas, strict=True)
+    columns = zip(*(found[name][0] for name in names), strict=True)
+    return [
+        Neighbour(id, text or "", decode(metadata), clip(1.0 - distance))
+        for id, text, metadata, distance in columns
     ]
-    return list(zip(rows, np.clip(1.0 - np.array(distances), -1.0, 1.0).tolist(), strict=True))
-
-
-class _Vectors:
-    """The vectors of what a search found, read together when the first is asked for."""
-
-    def __init__(self, collection: Any, ids: list[str], explain: Explain) -> None:
-        self._explain = explain
-        self._collection = collection
-        self._ids = ids
-        self._read: dict[str, NDArray[np.float32]] = {}
-
-    def get(self, id: str) -> NDArray[np.float32]:
-        if not self._read:
-            with self._explain():
-                self._read_all()
-        if id not in self._read:
-            wrong = f"the row {id!r} was removed while it was being read"
-            raise StoreError("vector_store.chroma", wrong, "Search again.")
-        return self._read[id]
-
-    def _read_all(self) -> None:
-        for start in range(0, len(self._ids), PAGE):
-            page = self._ids[start : start + PAGE]
-            held = self._collection.get(ids=page, include=["embeddings"])
-            arrays = np.asarray(held["embeddings"], dtype=np.float32)
-            self._read.update(zip(held["ids"], arrays, strict=True))
-
-
-class _FoundRow(Row):
-    """A row whose vector is read only when it is asked for: most searches need none."""
-
-    __slots__ = ("_vectors",)
-
-    _vectors: _Vectors
-
-    def __init__(self, id: str, text: str, metadata: Metadata, vectors: _Vectors) -> None:
-        for name, value in (("id", id), ("text", text), ("metadata", metadata)):
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "_vectors", vectors)
-
-    @property
-    def vector(self) -> NDArray[np.float32]:
-        """See `Row`."""
-        return self._vectors.get(self.id)
 
 
 def read(collection: Any, ids: list[str]) -> list[Row]:

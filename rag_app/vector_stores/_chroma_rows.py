@@ -14,7 +14,7 @@ import numpy as np
 
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
-from rag_app.rows import wrong_dimension
+from rag_app.rows import rank, wrong_dimension
 from rag_app.urls import show_url
 from rag_app.vector_stores._chroma_collection import (
     PAGE,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rag_app.filters import Node
-    from rag_app.rows import Row
+    from rag_app.rows import Neighbour, Row
     from rag_app.vector_stores.chroma import Config
 
 T = TypeVar("T")
@@ -87,14 +87,12 @@ class ChromaRows:
                 if not self._ask(partial(_upsert, rows=batch), False):
                     _upsert(self._make(len(rows[0].vector)), batch)
 
-    def query(
-        self, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[tuple[Row, float]]:
-        """See `Rows`. Approximate: may miss a neighbour. Vectors are read when asked for."""
+    def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
+        """See `Rows`. Approximate: may miss a neighbour."""
         with self._explain():
-            nothing: list[tuple[Row, float]] = []
+            nothing: list[Neighbour] = []
             found = self._ask(partial(self._query, vector=vector, k=k, where=where), nothing)
-            return sorted(found, key=lambda pair: (-pair[1], pair[0].id))[:k]
+            return rank(found, k)
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
@@ -141,13 +139,11 @@ class ChromaRows:
 
     def _query(
         self, collection: Any, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[tuple[Row, float]]:
+    ) -> list[Neighbour]:
         if (dimension := collection.metadata["dimension"]) != len(vector):
             raise wrong_dimension("the query vector", len(vector), dimension, self.place)
         limits = self._restrict(collection, where)
-        return [
-            pair for limit in limits for pair in search(collection, vector, k, limit, self._explain)
-        ]
+        return [each for limit in limits for each in search(collection, vector, k, limit)]
 
     def _restrict(self, collection: Any, node: Node | None) -> list[dict[str, Any]]:
         """What limits searches to the rows that match: the arguments of each search needed."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
+from rag_app.rows import compare, rank
 from rag_app.urls import show_url
 from rag_app.vector_stores._milvus_collection import (
     CONTENT,
@@ -29,7 +30,7 @@ from rag_app.vector_stores._milvus_collection import (
 )
 from rag_app.vector_stores._milvus_filter import render
 from rag_app.vector_stores._milvus_folder import MilvusFolder
-from rag_app.vector_stores._milvus_search import find_among, find_nearest, rank, read_rows
+from rag_app.vector_stores._milvus_search import find_among, find_nearest, read_rows
 from rag_app.vector_stores._milvus_server import connect, tell
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rag_app.filters import Node
-    from rag_app.rows import Row
+    from rag_app.rows import Neighbour, Row
     from rag_app.types import Metadata
     from rag_app.vector_stores.milvus import Config
 
@@ -107,13 +108,13 @@ class MilvusRows:
                 for batch in batches:
                     collection.upsert(batch)
 
-    def query(
-        self, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[tuple[Row, float]]:
+    def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
         """See `Rows`. Exact in a folder by default, else approximate: may miss a neighbour. The
         cosines are computed here, exactly."""
+        nothing: list[Row] = []
         with self._explain():
-            return rank(self._ask(lambda c: self._find_rows(c, vector, k, where), []), vector, k)
+            rows = self._ask(lambda c: self._find_rows(c, vector, k, where), nothing)
+            return rank(compare(rows, vector), k)
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""

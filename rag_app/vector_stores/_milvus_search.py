@@ -32,15 +32,6 @@ MANY: Final = 10_000
 """Keys that limit one search."""
 
 
-def rank(rows: Sequence[Row], vector: Vector, k: int) -> list[tuple[Row, float]]:
-    """The `k` nearest of the rows with their cosines, best first, computed here."""
-    if not rows:
-        return []
-    cosines = np.clip(np.stack([row.vector for row in rows]) @ vector, -1.0, 1.0).tolist()
-    ranked = sorted(zip(rows, cosines, strict=True), key=lambda pair: (-pair[1], pair[0].id))
-    return ranked[:k]
-
-
 def find_nearest(
     collection: MilvusCollection, vector: Vector, k: int, expression: str
 ) -> list[Row]:

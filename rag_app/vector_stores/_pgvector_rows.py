@@ -11,7 +11,7 @@ from pgvector import Vector
 from psycopg import errors
 
 from rag_app.errors import StoreError
-from rag_app.rows import Row, wrong_dimension
+from rag_app.rows import rank, wrong_dimension
 from rag_app.urls import show_url
 from rag_app.vector_stores._pgvector_collection import Collections
 from rag_app.vector_stores._pgvector_connections import Connections, hide_secrets
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rag_app.filters import Node
+    from rag_app.rows import Neighbour, Row
     from rag_app.vector_stores._pgvector_collection import Collection
     from rag_app.vector_stores._pgvector_connections import Connection
     from rag_app.vector_stores.pgvector import Config
@@ -95,14 +96,12 @@ class PgvectorRows:
                     self._collections.build_index(connection, self._name)
                 self._known = None
 
-    def query(
-        self, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[tuple[Row, float]]:
-        """See `Rows`. The index may miss a neighbour; the cosines are computed here, exactly."""
+    def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
+        """See `Rows`. The index may miss a neighbour."""
         condition = None if where is None else Condition(where)
         bound = Encoded(Vector(vector).to_binary())
 
-        def find(connection: Connection, collection: Collection | None) -> list[Row]:
+        def find(connection: Connection, collection: Collection | None) -> list[Neighbour]:
             if collection is None:
                 return []
             all_is_less = where is not None and collection.size <= MOST_SCANNED
@@ -114,10 +113,7 @@ class PgvectorRows:
             return search(connection, collection, bound, k, condition, exact=True)
 
         with self._explain():
-            found = self._run(find, reads=True)
-        cosines = [min(1.0, max(-1.0, float(row.vector @ vector))) for row in found]
-        pairs = zip(found, cosines, strict=True)
-        return sorted(pairs, key=lambda pair: (-pair[1], pair[0].id))[:k]
+            return rank(self._run(find, reads=True), k)
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""

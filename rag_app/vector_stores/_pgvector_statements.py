@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pgvector import Vector
 
 from rag_app.errors import StoreError
-from rag_app.rows import Row
+from rag_app.rows import Neighbour, Row, clip
 from rag_app.vector_stores._pgvector_filter import dump, escape, unescape
 from rag_app.vector_stores._pgvector_wire import (
     TEXT,
@@ -43,13 +43,19 @@ def search(
     condition: Condition | None,
     *,
     exact: bool,
-) -> list[Row]:
-    """The nearest rows, more than `k` where the index's order is not exact enough."""
+) -> list[Neighbour]:
+    """The nearest rows, more than `k` where the index's order is not exact enough.
+
+    The cosines are of the whole vectors, in float32, even where the index holds half of each.
+    """
     limit = 2 * k + 10 if collection.is_halved and not exact else k
     restriction = "" if condition is None else f" WHERE {condition.sql}"
+    # Where it is what the rows are sorted by, PostgreSQL computes it once.
+    distance = collection.order(exact=exact or collection.is_halved)
     query = (
-        f"SELECT {COLUMNS}, current_setting('rag_app.session', true) FROM {collection.table}"
-        f"{restriction} ORDER BY {collection.order(exact=exact)} LIMIT {limit}"
+        f"SELECT id, text, metadata, {distance}, current_setting('rag_app.session', true)"
+        f" FROM {collection.table}{restriction}"
+        f" ORDER BY {collection.order(exact=exact)} LIMIT {limit}"
     )
     values = {"vector": vector, **(condition.values if condition else {})}
     # A filter's statement is planned for its values, and rarely comes again.
@@ -62,7 +68,10 @@ def search(
             "the session's settings were lost: the URL leads to a pooler of transactions",
             "Give the URL of the server itself, or of a pooler of sessions.",
         )
-    return [_decode(*row[:4]) for row in found]
+    return [
+        Neighbour(unescape(id), unescape(text), json.loads(metadata), clip(-distance))
+        for id, text, metadata, distance, _ in found
+    ]
 
 
 def read(connection: Connection, query: str, values: Sequence[Encoded]) -> list[Row]:

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import numpy as np
-
 from rag_app.errors import StoreError
 from rag_app.filters import matches
+from rag_app.rows import compare, rank
 from rag_app.vector_stores._pinecone_filter import render
 from rag_app.vector_stores._pinecone_project import PLACE
 from rag_app.vector_stores._pinecone_records import (
@@ -29,11 +28,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from rag_app.filters import Node
-    from rag_app.rows import Row, Vector
+    from rag_app.rows import Neighbour, Row, Vector
     from rag_app.vector_stores._pinecone_project import Collection, PineconeProject
     from rag_app.vector_stores._pinecone_records import Record
-
-    Hit = tuple[Row, float]
 
 MOST_MATCHES: Final = 10_000
 """Records that one search finds at most, without values and metadata: Pinecone's limit."""
@@ -108,11 +105,12 @@ def scan_rows(held: Collection) -> Iterator[Row]:
         )
 
 
-def search(held: Collection, vector: Vector, k: int, node: Node | None) -> list[Hit]:
+def search(held: Collection, vector: Vector, k: int, node: Node | None) -> list[Neighbour]:
     """The `k` rows nearest to `vector` among those that match, best first.
 
     What the filter lets pass is checked against its definition. While too few are left and there
     may be more, more are asked for: as many as one answer holds, as one search finds, all rows.
+    The vectors come along: Pinecone does not say how exact its scores are.
     """
     rendered = render(node)
     if rendered.where is False:
@@ -125,15 +123,16 @@ def search(held: Collection, vector: Vector, k: int, node: Node | None) -> list[
         found = _query(held, vector, wanted, {**limit, **whole})
         kept = [row for row in _read_rows(held, found) if matches(node, row.metadata)]
         if len(kept) >= k or len(found) < wanted:
-            return _rank(kept, vector)[:k]
+            return rank(compare(kept, vector), k)
     if k <= MOST_MATCHES:
         wanted = k if rendered.exact and k > size else MOST_MATCHES
         found = _query(held, vector, wanted, limit)
         kept = _take(held, [match.id for match in found], k, node)
         if len(kept) >= k or len(found) < wanted:
-            return _rank(kept, vector)[:k]
+            return rank(compare(kept, vector), k)
     every = (row for row in scan_rows(held) if matches(node, row.metadata))
-    return _rank(heapq.nlargest(k, every, key=lambda row: float(row.vector @ vector)), vector)
+    nearest = heapq.nlargest(k, every, key=lambda row: float(row.vector @ vector))
+    return rank(compare(nearest, vector), k)
 
 
 def _query(held: Collection, vector: Vector, k: int, options: dict[str, Any]) -> list[Any]:
@@ -248,10 +247,3 @@ def _run(work: Callable[[One], Other], items: Iterable[One]) -> Iterator[Other]:
 
 def _slice(items: Sequence[One], size: int) -> list[Sequence[One]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _rank(rows: list[Row], vector: Vector) -> list[Hit]:
-    if not rows:
-        return []
-    cosines = np.clip(np.stack([row.vector for row in rows]) @ vector, -1.0, 1.0).tolist()
-    return sorted(zip(rows, cosines, strict=True), key=lambda pair: (-pair[1], pair[0].id))

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import StoreError
 from rag_app.vector_stores._qdrant_edge import package, to_filter
-from rag_app.vector_stores._qdrant_points import CONTENT, Found, check_mark, make_mark
+from rag_app.vector_stores._qdrant_points import CONTENT, Found, check_mark, make_mark, to_neighbour
 from rag_app.vector_stores._qdrant_shard import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from rag_app.rows import Neighbour
     from rag_app.vector_stores._qdrant_points import Point, Vector
 
 BATCH: Final = 1000
@@ -60,7 +61,7 @@ class FolderPoints:
 
     def search(
         self, vector: Vector, k: int, where: dict[str, Any] | None, *, exact: bool
-    ) -> list[Found]:
+    ) -> list[Neighbour]:
         """See `Points`."""
         edge = package()
         request = edge.SearchRequest(
@@ -68,12 +69,11 @@ class FolderPoints:
             limit=k,
             filter=to_filter(where),
             params=edge.SearchParams(hnsw_ef=self._options["ef_search"], exact=exact),
-            with_vector=True,
             with_payload=CONTENT,
         )
         with self._using() as shard:
             found = [] if shard.engine is None else shard.engine.search(request)
-        return [Found(point.payload, point.vector) for point in found]
+        return [to_neighbour(point.payload, point.score) for point in found]
 
     def read(self, uuids: Sequence[str]) -> list[Found]:
         """See `Points`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from rag_app.errors import StoreError
-from rag_app.rows import Row
+from rag_app.rows import Neighbour, Row, clip
 from rag_app.vector_stores._qdrant_filter import encode_facts
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class Points(Protocol):
 
     def search(
         self, vector: Vector, k: int, where: dict[str, Any] | None, *, exact: bool
-    ) -> list[Found]:
-        """The nearest points with `CONTENT` and vector; all are compared when `exact`."""
+    ) -> list[Neighbour]:
+        """The nearest points; all are compared when `exact`."""
         ...
 
     def read(self, uuids: Sequence[str]) -> list[Found]:
@@ -129,6 +129,12 @@ def decode(found: Sequence[Found]) -> list[Row]:
         Row(id, text, vector, json.loads(metadata))
         for (id, text, metadata), vector in zip(contents, vectors, strict=True)
     ]
+
+
+def to_neighbour(payload: Mapping[str, Any], score: float) -> Neighbour:
+    """What a search found. Qdrant's score is the product of float32 vectors of norm 1."""
+    id, text, metadata = (payload[name] for name in CONTENT)
+    return Neighbour(id, text, json.loads(metadata), clip(score))
 
 
 def encode_name(name: str) -> str:

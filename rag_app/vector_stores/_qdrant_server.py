@@ -16,12 +16,20 @@ import numpy as np
 
 from rag_app.errors import StoreError
 from rag_app.urls import show_url
-from rag_app.vector_stores._qdrant_points import CONTENT, Found, check_mark, encode_name, make_mark
+from rag_app.vector_stores._qdrant_points import (
+    CONTENT,
+    Found,
+    check_mark,
+    encode_name,
+    make_mark,
+    to_neighbour,
+)
 from rag_app.vector_stores._qdrant_requests import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from rag_app.rows import Neighbour
     from rag_app.vector_stores._qdrant_points import Point, Vector
 
 CONNECT_SECONDS: Final = 10.0
@@ -86,8 +94,8 @@ class ServerPoints:
 
     def search(
         self, vector: Vector, k: int, where: dict[str, Any] | None, *, exact: bool
-    ) -> list[Found]:
-        """See `Points`."""
+    ) -> list[Neighbour]:
+        """See `Points`. Where the server's owner compresses vectors, the score is not of those."""
         from qdrant_client import models
 
         found = self._ask(
@@ -97,15 +105,16 @@ class ServerPoints:
                     vector.tolist(),
                     query_filter=_to_filter(where),
                     search_params=models.SearchParams(
-                        hnsw_ef=self._options["ef_search"], exact=exact
+                        hnsw_ef=self._options["ef_search"],
+                        exact=exact,
+                        quantization=models.QuantizationSearchParams(rescore=True),
                     ),
                     limit=k,
                     with_payload=CONTENT,
-                    with_vectors=True,
                 ).points
             )
         )
-        return [Found(point.payload, point.vector) for point in found or ()]
+        return [to_neighbour(point.payload, point.score) for point in found or ()]
 
     def read(self, uuids: Sequence[str]) -> list[Found]:
         """See `Points`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, Protocol, TypeAlias,
 import numpy as np
 
 from rag_app.errors import StoreError
-from rag_app.rows import Row, wrong_dimension
+from rag_app.rows import Neighbour, Row, wrong_dimension
 from rag_app.vector_stores._sqlite_file import open_file, remedy
 
 if TYPE_CHECKING:
@@ -110,16 +110,14 @@ class SqliteRows(ABC, Generic[S]):
             )
             self._stale = True
 
-    def query(
-        self, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[tuple[Row, float]]:
+    def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
         """See `Rows`."""
         with self._reading():
             searched = self._refresh()
             if searched is None:
                 return []
             found = self._search(searched, vector, k, where)
-            return [(self._read_row(number), cosine) for number, cosine in found]
+            return [self._read_neighbour(number, cosine) for number, cosine in found]
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
@@ -230,9 +228,10 @@ class SqliteRows(ABC, Generic[S]):
             kept = self._connection.execute(query, (self._collection,))
             searched.keep(number for (number,) in kept)
 
-    def _read_row(self, number: int) -> Row:
-        query = "SELECT id, text, vector, metadata FROM rows WHERE number = ?"
-        return _decode(*self._connection.execute(query, (number,)).fetchone())
+    def _read_neighbour(self, number: int, cosine: float) -> Neighbour:
+        query = "SELECT id, text, metadata FROM rows WHERE number = ?"
+        id, text, metadata = self._connection.execute(query, (number,)).fetchone()
+        return Neighbour(id, text, json.loads(metadata), cosine)
 
     def _count(self, collection: int | None) -> int:
         query = "SELECT count(*) FROM rows WHERE collection = ?"

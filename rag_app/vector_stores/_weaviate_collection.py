@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rag_app.errors import StoreError
-from rag_app.rows import Row
+from rag_app.rows import Neighbour, Row, clip
 from rag_app.vector_stores._weaviate_filter import PLACES, encode
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ PLACE: Final = "vector_store.weaviate"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A collection that is there: its handle, and what it was made for."""
+    """A collection that is there: its handle, what it was made for, and what became of it."""
 
     handle: Any
     dimension: int
+    compressed: bool
 
 
 def encode_name(name: str) -> str:
@@ -70,8 +71,9 @@ def find(client: Any, name: str, config: Config) -> Made | None:
             f"the collection {made.name!r} was not written by this rag-app",
             "Choose another name or server, or delete that collection.",
         )
-    _require_graph(handle, made.vector_config["default"].vector_index_config, config)
-    return Made(handle, int(mark["dimension"]))
+    graph = made.vector_config["default"].vector_index_config
+    _require_graph(handle, graph, config)
+    return Made(handle, int(mark["dimension"]), compressed=graph.quantizer is not None)
 
 
 def make(client: Any, name: str, dimension: int, config: Config) -> None:
@@ -173,3 +175,10 @@ def to_row(found: Any) -> Row:
     held = found.properties
     vector = np.array(found.vector["default"], dtype=np.float32)
     return Row(held["chunk_id"], held["text"], vector, json.loads(held["metadata"]))
+
+
+def to_neighbour(found: Any) -> Neighbour:
+    """What an object holds, with its distance."""
+    held = found.properties
+    cosine = clip(1.0 - found.metadata.distance)
+    return Neighbour(held["chunk_id"], held["text"], json.loads(held["metadata"]), cosine)

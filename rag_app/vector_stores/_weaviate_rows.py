@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
+from rag_app.rows import compare, rank
 from rag_app.urls import show_url
 from rag_app.vector_stores._weaviate_client import (
     Connection,
@@ -30,7 +31,6 @@ from rag_app.vector_stores._weaviate_search import (
     MOST,
     cut,
     list_metadata,
-    rank,
     read,
     search,
     search_within,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rag_app.filters import Node
-    from rag_app.rows import Row
+    from rag_app.rows import Neighbour, Row
     from rag_app.vector_stores.weaviate import Config
 
 FRESH_SECONDS: Final = 10.0
@@ -79,19 +79,16 @@ class WeaviateRows:
             batches = pack(rows, self._open().message_bytes)
             write(self._require(len(rows[0].vector)).handle, batches)
 
-    def query(
-        self, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[tuple[Row, float]]:
-        """See `Rows`. Approximate: may miss a neighbour. The cosines are computed here, exactly."""
+    def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
+        """See `Rows`. Approximate: may miss a neighbour."""
         with self._explain():
-            rows = self._reading(lambda handle: self._search(handle, vector, k, where), [])
-            return rank(rows, vector)[:k]
+            return rank(self._reading(lambda made: self._search(made, vector, k, where), []), k)
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
         with self._explain():
             rows: list[Row] = self._reading(
-                lambda handle: [row for page in cut(ids) for row in read(handle, page)], []
+                lambda made: [row for page in cut(ids) for row in read(made.handle, page)], []
             )
             return rows
 
@@ -127,7 +124,7 @@ class WeaviateRows:
         """See `Rows`."""
         with self._explain():
             count = self._reading(
-                lambda handle: handle.aggregate.over_all(total_count=True).total_count, 0
+                lambda made: made.handle.aggregate.over_all(total_count=True).total_count, 0
             )
             return int(count)
 
@@ -148,23 +145,23 @@ class WeaviateRows:
     # Reading.
 
     def _search(
-        self, handle: Any, vector: NDArray[np.float32], k: int, node: Node | None
-    ) -> list[Row]:
+        self, made: Made, vector: NDArray[np.float32], k: int, node: Node | None
+    ) -> list[Neighbour]:
         """At least the `k` nearest rows that match, in any order."""
         where = True if node is None else render(node, self._open().can_negate)
         if where is False:
             return []
         if k > MOST:
-            rows = (to_row(each) for page in walk(handle) for each in page)
-            return [row for row in rows if matches(node, row.metadata)]
-        found = search(handle, vector, k, None if where is True else where)
-        matching = [row for row in found if matches(node, row.metadata)]
+            rows = (to_row(each) for page in walk(made.handle) for each in page)
+            return compare([row for row in rows if matches(node, row.metadata)], vector)
+        found = search(made, vector, k, None if where is True else where)
+        matching = [each for each in found if matches(node, each.metadata)]
         if len(matching) == len(found) or len(found) < k:
             return matching
-        ids = [id for id, held in list_metadata(handle, where) if matches(node, held)]
-        return search_within(handle, vector, k, ids)
+        ids = [id for id, held in list_metadata(made.handle, where) if matches(node, held)]
+        return search_within(made, vector, k, ids)
 
-    def _reading(self, use: Callable[[Any], Any], otherwise: Any) -> Any:
+    def _reading(self, use: Callable[[Made], Any], otherwise: Any) -> Any:
         """What `use` makes of the collection; `otherwise` when there is none, or no more."""
         from weaviate.exceptions import WeaviateQueryError
 
@@ -172,7 +169,7 @@ class WeaviateRows:
         if made is None:
             return otherwise
         try:
-            return use(made.handle)
+            return use(made)
         except WeaviateQueryError:
             if self._find(anew=True) is None:
                 return otherwise  # another process has dropped it

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from rag_app.vector_stores._weaviate_collection import CONTENT, encode_id, to_row
+from rag_app.rows import compare
+from rag_app.vector_stores._weaviate_collection import CONTENT, encode_id, to_neighbour, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from rag_app.rows import Row
+    from rag_app.rows import Neighbour, Row
+    from rag_app.vector_stores._weaviate_collection import Made
 
 MOST: Final = 10_000
 """Rows that Weaviate returns to one question, its QUERY_MAXIMUM_RESULTS by default."""
@@ -23,26 +24,37 @@ PAGE: Final = 1000
 """Rows that are read, written or deleted at a time."""
 
 
-def search(handle: Any, vector: NDArray[np.float32], k: int, where: Any) -> list[Row]:
-    """The rows nearest to `vector`, among those that `where` lets pass; None lets all."""
+def search(made: Made, vector: NDArray[np.float32], k: int, where: Any) -> list[Neighbour]:
+    """The rows nearest to `vector`, among those that `where` lets pass; None lets all.
+
+    Weaviate's distance is 1 - cosine, in float32 of the whole vectors. Of a collection whose
+    vectors somebody has compressed it may be less exact: then they are read and compared here.
+    """
+    from weaviate.classes.query import MetadataQuery
+
+    near = made.handle.query.near_vector
     wanted = {"near_vector": vector.tolist(), "limit": k, "filters": where}
+    whole = {"return_properties": CONTENT, "include_vector": made.compressed}
     try:
-        found = handle.query.near_vector(**wanted, include_vector=True, return_properties=CONTENT)
+        found = near(**wanted, **whole, return_metadata=MetadataQuery(distance=True)).objects
     except Exception as error:
         if not _is_too_large(error):
             raise
-        named = handle.query.near_vector(**wanted, return_properties=["chunk_id"])
-        ids = [each.properties["chunk_id"] for each in named.objects]
-        return [row for page in cut(ids) for row in read(handle, page)]
-    return list(map(to_row, found.objects))
+        named = near(**wanted, return_properties=["chunk_id"]).objects
+        ids = [each.properties["chunk_id"] for each in named]
+        rows = [row for page in cut(ids) for row in read(made.handle, page)]
+        return compare(rows, vector)
+    if made.compressed:
+        return compare(list(map(to_row, found)), vector)
+    return list(map(to_neighbour, found))
 
 
 def search_within(
-    handle: Any, vector: NDArray[np.float32], k: int, ids: Sequence[str]
-) -> list[Row]:
+    made: Made, vector: NDArray[np.float32], k: int, ids: Sequence[str]
+) -> list[Neighbour]:
     """The `k` rows nearest to `vector` among those of `ids`, and some more, in any order."""
     pages = (ids[start : start + MOST] for start in range(0, len(ids), MOST))
-    return [row for page in pages for row in search(handle, vector, k, _only(page))]
+    return [row for page in pages for row in search(made, vector, k, _only(page))]
 
 
 def read(handle: Any, ids: Sequence[str]) -> list[Row]:
@@ -92,14 +104,6 @@ def walk(
             return
         yield page
         after = page[-1].uuid
-
-
-def rank(rows: Sequence[Row], vector: NDArray[np.float32]) -> list[tuple[Row, float]]:
-    """The rows with their cosine, best first."""
-    if not rows:
-        return []
-    cosines = np.clip(np.stack([row.vector for row in rows]) @ vector, -1.0, 1.0).tolist()
-    return sorted(zip(rows, cosines, strict=True), key=lambda pair: (-pair[1], pair[0].id))
 
 
 def cut(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from rag_app.filters import Node
-    from rag_app.rows import Row, Vector
+    from rag_app.rows import Neighbour, Row, Vector
     from rag_app.store import Store
 
 _KEY_VARIABLE: Final = "PINECONE_API_KEY"
@@ -157,10 +157,10 @@ class PineconeRows:
             held = self._require(rows[0])
             self._held = write_rows(self._open(), held, self._name, rows)
 
-    def query(self, vector: Vector, k: int, where: Node | None) -> list[tuple[Row, float]]:
+    def query(self, vector: Vector, k: int, where: Node | None) -> list[Neighbour]:
         """See `Rows`. Approximate: may miss a neighbour. The cosines are computed here, exactly."""
 
-        def read(held: Collection) -> list[tuple[Row, float]]:
+        def read(held: Collection) -> list[Neighbour]:
             if held.dimension != len(vector):
                 raise wrong_dimension("the query vector", len(vector), held.dimension, self.place)
             return search(held, vector, k, where)

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from pydantic import field_validator, model_validator
 
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
 from rag_app.options import OPERATIONAL, Field, FilePath, Options, Secret
+from rag_app.rows import rank
 from rag_app.vector_stores._qdrant_filter import render
 from rag_app.vector_stores._qdrant_points import (
     CONTENT,
@@ -29,11 +29,12 @@ from rag_app.vector_stores._qdrant_points import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     from langchain_core.embeddings import Embeddings
     from numpy.typing import NDArray
 
     from rag_app.filters import Node
-    from rag_app.rows import Row
+    from rag_app.rows import Neighbour, Row
     from rag_app.store import Store
     from rag_app.vector_stores._qdrant_filter import Rendered
     from rag_app.vector_stores._qdrant_points import Found, Points
@@ -165,18 +166,11 @@ class QdrantRows:
             self._points.require(len(rows[0].vector))
             self._points.upsert(points)
 
-    def query(
-        self, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[tuple[Row, float]]:
-        """See `Rows`. Approximate: may miss a neighbour. The cosines are computed here, exactly."""
+    def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
+        """See `Rows`. Approximate: may miss a neighbour."""
         with self._explain():
             limits = self._restrict(where)
-            rows = decode([each for limit in limits for each in self._search(vector, k, limit)])
-        if not rows:
-            return []
-        cosines = np.clip(np.stack([row.vector for row in rows]) @ vector, -1.0, 1.0).tolist()
-        ranked = zip(rows, cosines, strict=True)
-        return sorted(ranked, key=lambda pair: (-pair[1], pair[0].id))[:k]
+            return rank((each for limit in limits for each in self._search(vector, k, limit)), k)
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
@@ -212,7 +206,7 @@ class QdrantRows:
 
     def _search(
         self, vector: NDArray[np.float32], k: int, where: dict[str, Any] | None
-    ) -> list[Found]:
+    ) -> list[Neighbour]:
         """The graph may lead to fewer than `k` although there are more: then all are compared."""
         found = self._points.search(vector, k, where, exact=False)
         return found if len(found) >= k else self._points.search(vector, k, where, exact=True)
