@@ -28,8 +28,13 @@ TOP_ROOMS: Final = (
     "rag_app.evaluation",
 )
 SDKS: Final = frozenset(
-    ["chromadb", "langchain_openai", "openai", "sentence_transformers", "torch", "sqlalchemy"]
-    + ["httpx", "transformers", "pypdfium2", "docx", "trafilatura"]
+    ["chromadb", "faiss", "lancedb", "pyarrow", "milvus_lite", "pymilvus", "pgvector", "psycopg"]
+    + ["pinecone", "qdrant_client", "qdrant_edge", "weaviate", "grpc", "sqlalchemy", "redis"]
+    + ["anthropic", "cohere", "google", "ollama", "openai", "langchain", "langchain_anthropic"]
+    + ["langchain_cohere", "langchain_community", "langchain_google_genai", "langchain_huggingface"]
+    + ["langchain_ollama", "langchain_openai", "huggingface_hub", "sentence_transformers", "torch"]
+    + ["transformers", "boto3", "botocore", "docutils", "docx", "httpcore", "httpx", "lxml"]
+    + ["openpyxl", "pptx", "pypdfium2", "trafilatura"]
 )
 WIRING: Final = frozenset(
     ["rag_app", "rag_app.app", "rag_app.parts", "rag_app.check", "rag_app.catalogue"]
