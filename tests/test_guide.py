@@ -19,7 +19,7 @@ import rag_app
 from chains import qa
 from rag_app import registry
 from rag_app.cli import COMMANDS, group
-from rag_app.cli.output import answer_json, ingest_json, search_json
+from rag_app.cli.output import answer_json, ingest_json, plan_json, search_json
 from rag_app.config import load_config
 from rag_app.filters import matches, parse
 from rag_app.parsers import FORMATS
@@ -270,6 +270,7 @@ def test_json_shapes_are_those_of_the_commands(handbook: Path) -> None:
     with rag_app.load(handbook / "rag-app.yaml") as app:
         real = [
             ingest_json(app.ingest()),
+            plan_json(app.plan()),
             search_json(app.search("lost laptop")),
             answer_json(app.ask("How many days of vacation do we have?")),
         ]
