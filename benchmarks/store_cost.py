@@ -6,6 +6,9 @@
 Both sides write the same rows (ids, texts, vectors of 384 dimensions, metadata) and answer the same
 queries with ids, texts, metadata and cosines. They take turns, insert by insert and query by query,
 so that what else the machine does falls on both. The hand-written side is in `raw_stores/`.
+
+Two times are taken of each: by the clock, and of this process's processors. Of a store on a server
+the second leaves out the server, and what else the machine does.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import tempfile
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import yaml
@@ -32,9 +36,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+T = TypeVar("T")
+
 DIMENSION: Final = 384
 K: Final = 10
 EMBEDDED: Final = ("memory", "faiss", "chroma")
+TIMES: Final = ("insert_s", "insert_cpu_s", "p50_ms", "p50_cpu_ms", "p95_ms")
 WORDS: Final = ("vector", "store", "index", "query", "chunk", "source", "cosine", "neighbour")
 
 
@@ -47,6 +54,13 @@ class Data:
     vectors: NDArray[np.float32]
     metadatas: list[dict[str, Any]]
     queries: NDArray[np.float32]
+
+
+class Taken(NamedTuple):
+    """Seconds, by the clock and of this process's processors."""
+
+    wall: float
+    processors: float
 
 
 class Ours:
@@ -114,7 +128,8 @@ def read_options(given: Sequence[str]) -> dict[str, dict[str, Any]]:
         name, equals, value = each.partition("=")
         kind, dot, key = name.partition(".")
         if not (equals and dot):
-            raise SystemExit(f"--option: {each!r} is not of the form NAME.KEY=VALUE")
+            # Not shown: it may be a key.
+            raise SystemExit("--option: one is not of the form NAME.KEY=VALUE")
         options.setdefault(kind, {})[key] = yaml.safe_load(value)
     return options
 
@@ -123,8 +138,8 @@ def make_data(rows: int, queries: int) -> Data:
     """Clustered vectors, texts of about 600 characters, metadata of four fields."""
     chance = np.random.default_rng(0)
     centers = chance.standard_normal((200, DIMENSION))
-    drawn = centers[chance.integers(200, size=rows + queries)]
-    drawn = (drawn + chance.standard_normal(drawn.shape)).astype(np.float32)
+    near = centers[chance.integers(200, size=rows + queries)]
+    drawn = (near + chance.standard_normal(near.shape)).astype(np.float32)
     texts = [" ".join(chance.choice(WORDS, 85)) + f" {i}" for i in range(rows)]
     metadatas = [
         {"source": f"docs/{i // 20}.md", "page": i % 20, "lang": "en", "score": i / rows}
@@ -141,8 +156,8 @@ def measure(kind: str, options: dict[str, Any], data: Data, rounds: int) -> dict
         "ours": lambda options: Ours(kind, options),
         "raw": raw_class,
     }
-    inserts: dict[str, list[float]] = {name: [] for name in sides}
-    queries: dict[str, list[float]] = {name: [] for name in sides}
+    inserts: dict[str, list[Taken]] = {name: [] for name in sides}
+    queries: dict[str, list[Taken]] = {name: [] for name in sides}
     agreed: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(rounds):
@@ -151,20 +166,49 @@ def measure(kind: str, options: dict[str, Any], data: Data, rounds: int) -> dict
                 for name, side in sides.items()
             }
             for name in list(opened)[:: -1 if turn % 2 else 1]:
-                started = time.perf_counter()
-                opened[name].insert(data.ids, data.texts, data.vectors, data.metadatas)
-                inserts[name].append(time.perf_counter() - started)
+                rows = (data.ids, data.texts, data.vectors, data.metadatas)
+                inserts[name].append(clock(partial(opened[name].insert, *rows))[1])
             if turn == rounds - 1:
                 agreed = ask(opened, data.queries, queries)
             for side in opened.values():
                 side.close()
     return {
-        "store": " ".join([kind, *(f"{n}={v}" for n, v in options.items() if n != "url")]),
+        "store": describe(kind, options),
         "rows": len(data.ids),
-        "insert_s": {name: statistics.median(taken) for name, taken in inserts.items()},
-        "p50_ms": {name: float(np.percentile(taken, 50)) for name, taken in queries.items()},
-        "p95_ms": {name: float(np.percentile(taken, 95)) for name, taken in queries.items()},
+        "insert_s": summarise(inserts, 50),
+        "insert_cpu_s": summarise(inserts, 50, "processors"),
+        "p50_ms": summarise(queries, 50, factor=1000),
+        "p50_cpu_ms": summarise(queries, 50, "processors", 1000),
+        "p95_ms": summarise(queries, 95, factor=1000),
         "same": statistics.mean(agreed),
+    }
+
+
+def describe(kind: str, options: dict[str, Any]) -> str:
+    """The store and what it is made with; of its place and its keys only that they are given."""
+    fields = registry.config_class("vector_stores", kind).model_fields
+    words = [kind]
+    for name, value in options.items():
+        extra = fields[name].json_schema_extra
+        operational = isinstance(extra, dict) and extra.get("operational")
+        words.append(f"{name}={value}" if value is None or not operational else name)
+    return " ".join(words)
+
+
+def clock(work: Callable[[], T]) -> tuple[T, Taken]:
+    """What `work` returns, and the time it took."""
+    wall, processors = time.perf_counter(), time.process_time()
+    result = work()
+    return result, Taken(time.perf_counter() - wall, time.process_time() - processors)
+
+
+def summarise(
+    taken: dict[str, list[Taken]], percent: float, which: str = "wall", factor: float = 1
+) -> dict[str, float]:
+    """A percentile of one of the times, for each side."""
+    return {
+        name: factor * float(np.percentile([getattr(each, which) for each in times], percent))
+        for name, times in taken.items()
     }
 
 
@@ -176,19 +220,17 @@ def place_in(folder: Path, kind: str, options: dict[str, Any]) -> dict[str, Any]
 
 
 def ask(
-    opened: dict[str, Any], queries: NDArray[np.float32], taken: dict[str, list[float]]
+    opened: dict[str, Any], queries: NDArray[np.float32], taken: dict[str, list[Taken]]
 ) -> list[float]:
     """Ask both sides in turn; the share of hits that they have in common is returned."""
     shares = []
     for number, query in enumerate(np.concatenate([queries[:10], queries])):
         ids = {}
         for name in list(opened)[:: -1 if number % 2 else 1]:
-            started = time.perf_counter()
-            found = opened[name].query(query, K)
-            milliseconds = 1000 * (time.perf_counter() - started)
+            found, took = clock(partial(opened[name].query, query, K))
             ids[name] = {row[0] for row in found}
             if number >= 10:  # the first ones warm both sides up
-                taken[name].append(milliseconds)
+                taken[name].append(took)
         shares.append(len(ids["ours"] & ids["raw"]) / K)
     return shares
 
@@ -197,10 +239,10 @@ def render(row: dict[str, Any], *, first: bool) -> str:
     """A line of the table, under its heading when it is the first."""
     head = f"{'store':28}{'rows':>8}"
     line = f"{row['store']:28}{row['rows']:8,}"
-    for name, title in (("insert_s", "insert s"), ("p50_ms", "p50 ms"), ("p95_ms", "p95 ms")):
+    for name in TIMES:
         ours, raw = row[name]["ours"], row[name]["raw"]
-        head += f"{title:>12}{'raw':>9}{'ratio':>7}"
-        line += f"{ours:12.2f}{raw:9.2f}{ours / raw:7.2f}"
+        head += f"{name.replace('_', ' '):>14}{'raw':>9}{'ratio':>7}"
+        line += f"{ours:14.2f}{raw:9.2f}{ours / raw:7.2f}"
     head, line = head + f"{'same':>7}", line + f"{row['same']:7.1%}"
     return f"{head}\n{line}" if first else line
 
