@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
 MAX_DEPTH: Final = 64
 """Levels of lists and objects that a value may have."""
@@ -58,6 +58,25 @@ def equality_key(value: Any) -> Hashable:
     if isinstance(value, dict):
         return ("object", frozenset((key, equality_key(item)) for key, item in value.items()))
     return value if value is None else ("string", value)
+
+
+def equality_text(value: Any) -> str:
+    """As `equality_key`, in a text: two JSON values share it exactly when they are the same."""
+    if isinstance(value, str):
+        return f"s{value}"
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (int, float)):
+        return f"{int(value):x}" if value == int(value) else float(value).hex()
+    if isinstance(value, list):
+        return "l" + _list_texts(map(equality_text, value))
+    pairs = sorted((key, equality_text(item)) for key, item in value.items())
+    return "o" + _list_texts(part for pair in pairs for part in pair)
+
+
+def _list_texts(parts: Iterable[str]) -> str:
+    """Each after its length, so that no other texts give the same."""
+    return "".join(f"{len(part)}:{part}" for part in parts)
 
 
 def _first_in_list(value: list[Any], path: str, depth: int) -> tuple[str, str] | None:

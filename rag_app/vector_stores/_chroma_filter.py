@@ -9,23 +9,29 @@ existence, numbers from 2**53 on) is rendered as a condition that lets too much 
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from rag_app.filters import MISSING, And, Compare, In, Not, Or, look_up
+from rag_app.filter_rendering import (
+    EXACT,
+    Rendered,
+    carry_down,
+    list_fields,
+    measure,
+    require_all,
+    require_one,
+    to_float,
+)
+from rag_app.filters import Compare, In
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
+    from rag_app.filter_rendering import Condition
     from rag_app.filters import Node
     from rag_app.types import Metadata
 
 WHOLE: Final = "rag_app:metadata"
 """The key under which a row's metadata is kept whole."""
-
-EXACT: Final = 2**53
-"""Integers below this size are exact as floats; others are rounded, but not to below it."""
 
 MAX_CONDITIONS: Final = 50
 """Larger filters are not rendered: SQLite's expressions are limited in depth."""
@@ -33,26 +39,18 @@ MAX_CONDITIONS: Final = 50
 MOST: Final = 10_000
 """Values or ids in one question to Chroma: SQLite takes 32,766."""
 
-Where: TypeAlias = dict[str, Any] | bool
-"""A Chroma `where`, or True for every row and False for none."""
+Where: TypeAlias = Rendered[dict[str, Any]]
+"""A Chroma `where`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """`where` passes at least the rows that match, and when `exact` no others."""
-
-    where: Where
-    exact: bool
-
-
-def render(node: Node | None) -> Rendered:
+def render(node: Node | None) -> Where:
     """`node` as a Chroma `where`."""
     if node is None:
         return Rendered(where=True, exact=True)
-    conditions, values = _measure(node)
-    if conditions > MAX_CONDITIONS or values > MOST:
+    size = measure(node)
+    if size.conditions > MAX_CONDITIONS or size.values > MOST:
         return Rendered(where=True, exact=False)
-    return _render(node, negated=False)
+    return carry_down(node, _render, _require_all, _require_one)
 
 
 def encode(metadata: Metadata) -> dict[str, str | float | bool]:
@@ -60,10 +58,9 @@ def encode(metadata: Metadata) -> dict[str, str | float | bool]:
     flat: dict[str, str | float | bool] = {
         WHOLE: json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
     }
-    for path in _list_paths(metadata):
-        value = look_up(metadata, path)
-        if _is_plain(path) and value is not MISSING and isinstance(value, (str, int, float)):
-            flat[path] = value if isinstance(value, (str, bool)) else _to_float(value)
+    for path, value in list_fields(metadata):
+        if _is_plain(path) and isinstance(value, (str, int, float)):
+            flat[path] = value if isinstance(value, (str, bool)) else to_float(value)
     return flat
 
 
@@ -73,14 +70,8 @@ def decode(held: Mapping[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _render(node: Node, *, negated: bool) -> Rendered:
+def _render(node: Condition, negated: bool) -> Where:
     match node:
-        case Not(inner):
-            return _render(inner, negated=not negated)
-        case And(nodes) | Or(nodes):
-            parts = [_render(each, negated=negated) for each in nodes]
-            all_needed = isinstance(node, And) is not negated
-            return _require_all(parts) if all_needed else _require_one(parts)
         case In(field, values) if _is_plain(field):
             return _render_values(field, values, negated)
         case Compare(field, operator, value) if _is_plain(field) and not negated:
@@ -89,7 +80,7 @@ def _render(node: Node, *, negated: bool) -> Rendered:
     return Rendered(where=True, exact=False)
 
 
-def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Rendered:
+def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Where:
     groups: dict[str, list[Any]] = {}
     for value in values:
         if value is None or isinstance(value, (list, dict)):
@@ -101,57 +92,20 @@ def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Render
         else:
             return Rendered(where=True, exact=False)
     operator = "$nin" if negated else "$in"
-    parts = [Rendered({field: {operator: group}}, exact=True) for group in groups.values()]
+    parts: list[Where] = [
+        Rendered({field: {operator: group}}, exact=True) for group in groups.values()
+    ]
     return _require_all(parts) if negated else _require_one(parts)
 
 
-def _require_all(parts: list[Rendered]) -> Rendered:
-    if any(part.where is False for part in parts):
-        return Rendered(where=False, exact=True)
-    exact = all(part.exact for part in parts)
-    wheres = [part.where for part in parts if part.where is not True]
-    return Rendered(_join("$and", wheres) if wheres else True, exact)
+def _require_all(parts: list[Where]) -> Where:
+    return require_all(parts, lambda wheres: {"$and": wheres})
 
 
-def _require_one(parts: list[Rendered]) -> Rendered:
-    if any(part.where is True for part in parts):
-        return Rendered(where=True, exact=any(p.where is True and p.exact for p in parts))
-    wheres = [part.where for part in parts if part.where is not False]
-    return Rendered(_join("$or", wheres) if wheres else False, all(part.exact for part in parts))
-
-
-def _join(operator: str, wheres: Sequence[Where]) -> Where:
-    return wheres[0] if len(wheres) == 1 else {operator: list(wheres)}
-
-
-def _measure(node: Node) -> tuple[int, int]:
-    """How many conditions and values it has."""
-    match node:
-        case Not(inner):
-            return _measure(inner)
-        case And(nodes) | Or(nodes):
-            sizes = [(1, 0), *map(_measure, nodes)]
-            return sum(size for size, _ in sizes), sum(size for _, size in sizes)
-        case In(_, values):
-            return 1, len(values)
-    return 1, 1
+def _require_one(parts: list[Where]) -> Where:
+    return require_one(parts, lambda wheres: {"$or": wheres})
 
 
 def _is_plain(path: str) -> bool:
     """Whether Chroma takes `path` as a key: it keeps some beginnings for itself, and we one key."""
     return bool(path) and path != WHOLE and not path.startswith(("$", "#", "chroma:"))
-
-
-def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """The name of every field, nested ones with dots."""
-    for key, value in metadata.items():
-        yield key
-        if isinstance(value, dict):
-            yield from (f"{key}.{rest}" for rest in _list_paths(value))
-
-
-def _to_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return sys.float_info.max if number > 0 else -sys.float_info.max
