@@ -165,7 +165,7 @@ def _matches_field(node: In | Compare | Contains | Exists, value: Any) -> bool:
         case In():
             return equality_key(None if value is MISSING else value) in node.keys
         case Compare(_, name, bound):
-            return _type_of(value) == _type_of(bound) and _ORDERINGS[name](value, bound)
+            return type_of(value) == type_of(bound) and _ORDERINGS[name](value, bound)
         case Contains(_, part):
             return _contains(value, part)
         case Exists():
@@ -178,7 +178,7 @@ def _contains(value: Any, part: Any) -> bool:
     return isinstance(value, list) and equality_key(part) in map(equality_key, value)
 
 
-def _type_of(value: Any) -> str:
+def type_of(value: Any) -> str:
     """Either "number", "string" or another word that equals neither."""
     if isinstance(value, str):
         return "string"

@@ -17,16 +17,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import sys
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from rag_app.filters import MISSING, And, Compare, Contains, Exists, In, Not, Or, look_up
+from rag_app.filter_rendering import (
+    EXACT,
+    Rendered,
+    carry_down,
+    list_fields,
+    measure,
+    require_all,
+    require_one,
+    to_float,
+)
+from rag_app.filters import Compare, Contains, Exists, In, type_of
+from rag_app.json_values import equality_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
+    from rag_app.filter_rendering import Condition
     from rag_app.filters import Node, Ordering
     from rag_app.types import Metadata
 
@@ -35,9 +43,6 @@ TOKENS: Final = "tokens"
 
 UNINDEXED: Final = "?"
 """The only token of a record whose tokens would not fit; every filter lets it pass."""
-
-EXACT: Final = 2**53
-"""Integers below this size are exact as floats; others are rounded, but not to below it."""
 
 WIDTH: Final = 6
 """Bytes of a string in one number, which with their count is below 2**53."""
@@ -72,27 +77,19 @@ LOOSE: Final[dict[Ordering, Ordering]] = {
     "$lte": "$lte",
 }
 
-Where: TypeAlias = dict[str, Any] | bool
-"""A Pinecone filter, or True for every record and False for none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """`where` passes at least the rows that match, and when `exact` no others."""
-
-    where: Where
-    exact: bool
+Where: TypeAlias = Rendered[dict[str, Any]]
+"""A Pinecone filter."""
 
 
 def encode(metadata: Metadata) -> dict[str, Any]:
     """What a record carries so that filters on `metadata` can be asked."""
     tokens: set[str] = set()
     held: dict[str, Any] = {}
-    for path, value in _list_fields(metadata):
+    for path, value in list_fields(metadata):
         if isinstance(value, (list, dict)):
-            tokens |= {_name("is", path, _write(value)), _name("type", path, "other")}
+            tokens |= {_name("is", path, equality_text(value)), _name("type", path, "other")}
             if isinstance(value, list):
-                tokens |= {_name("has", path, _write(element)) for element in value}
+                tokens |= {_name("has", path, equality_text(element)) for element in value}
             continue
         short = not isinstance(value, str) or len(value) <= 200
         named, numbers = (_encode_again if short else _encode_scalar)(path, value)
@@ -105,10 +102,10 @@ def encode(metadata: Metadata) -> dict[str, Any]:
 
 def _encode_scalar(path: str, value: Any) -> tuple[tuple[str, str], dict[str, float]]:
     """The tokens and numbers of a field."""
-    kind = _type_of(value)
-    tokens = _name("is", path, _write(value)), _name("type", path, kind)
+    kind = type_of(value)
+    tokens = _name("is", path, equality_text(value)), _name("type", path, kind)
     if kind == "number":
-        return tokens, {_number_key(path): _to_float(value)}
+        return tokens, {_number_key(path): to_float(value)}
     numbers = _order_numbers(value) if kind == "string" else []
     return tokens, {_string_key(path, position): n for position, n in enumerate(numbers)}
 
@@ -116,27 +113,21 @@ def _encode_scalar(path: str, value: Any) -> tuple[tuple[str, str], dict[str, fl
 _encode_again = lru_cache(maxsize=20_000, typed=True)(_encode_scalar)
 
 
-def render(node: Node | None) -> Rendered:
+def render(node: Node | None) -> Where:
     """`node` as a Pinecone filter."""
     if node is None:
         return Rendered(where=True, exact=True)
-    conditions, values = _measure(node)
-    if conditions > MAX_CONDITIONS or values > MOST:
+    size = measure(node)
+    if size.conditions > MAX_CONDITIONS or size.values > MOST:
         return Rendered(where=True, exact=False)
-    rendered = _render(node, negated=False)
+    rendered = carry_down(node, _render, _require_all, _require_one)
     if isinstance(rendered.where, bool):
         return rendered
     return _require_one([rendered, Rendered(_any_of([UNINDEXED]), rendered.exact)])
 
 
-def _render(node: Node, *, negated: bool) -> Rendered:
+def _render(node: Condition, negated: bool) -> Where:
     match node:
-        case Not(inner):
-            return _render(inner, negated=not negated)
-        case And(nodes) | Or(nodes):
-            parts = [_render(each, negated=negated) for each in nodes]
-            all_needed = isinstance(node, And) is not negated
-            return _require_all(parts) if all_needed else _require_one(parts)
         case In(field, values):
             return _render_values(field, values, negated)
         case Compare(field, operator, value):
@@ -150,18 +141,18 @@ def _render(node: Node, *, negated: bool) -> Rendered:
             return Rendered(_none_of(types) if negated else _any_of(types), exact=True)
 
 
-def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Rendered:
+def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Where:
     if not values:
         return Rendered(negated, exact=True)
-    tokens = [_name("is", field, _write(value)) for value in values]
+    tokens = [_name("is", field, equality_text(value)) for value in values]
     among = Rendered(_none_of(tokens) if negated else _any_of(tokens), exact=True)
     if all(value is not None for value in values):
         return among
-    there = _render(Exists(field), negated=not negated)  # a missing field counts as null
+    there = _render(Exists(field), not negated)  # a missing field counts as null
     return _require_all([among, there]) if negated else _require_one([among, there])
 
 
-def _render_number(field: str, operator: Ordering, value: float, negated: bool) -> Rendered:
+def _render_number(field: str, operator: Ordering, value: float, negated: bool) -> Where:
     is_number = _name("type", field, "number")
     if abs(value) >= EXACT:
         return Rendered(negated or _any_of([is_number]), exact=False)
@@ -172,7 +163,7 @@ def _render_number(field: str, operator: Ordering, value: float, negated: bool) 
     return Rendered({"$or": [_none_of([is_number]), beyond]}, exact=True)
 
 
-def _render_order(field: str, operator: Ordering, value: str, negated: bool) -> Rendered:
+def _render_order(field: str, operator: Ordering, value: str, negated: bool) -> Where:
     exact = len(value.encode()) < PREFIX
     if not negated:
         return Rendered(_compare_numbers(field, operator, value, exact), exact)
@@ -193,8 +184,8 @@ def _compare_numbers(field: str, operator: Ordering, value: str, exact: bool) ->
     return condition
 
 
-def _render_contains(field: str, part: Any, negated: bool) -> Rendered:
-    tokens = [_name("has", field, _write(part))]
+def _render_contains(field: str, part: Any, negated: bool) -> Where:
+    tokens = [_name("has", field, equality_text(part))]
     if negated:
         return Rendered(_none_of(tokens), exact=not isinstance(part, str))
     if isinstance(part, str):
@@ -202,23 +193,12 @@ def _render_contains(field: str, part: Any, negated: bool) -> Rendered:
     return Rendered(_any_of(tokens), exact=True)
 
 
-def _require_all(parts: list[Rendered]) -> Rendered:
-    if any(part.where is False for part in parts):
-        return Rendered(where=False, exact=True)
-    wheres = [part.where for part in parts if part.where is not True]
-    return Rendered(_join("$and", wheres) if wheres else True, all(part.exact for part in parts))
+def _require_all(parts: list[Where]) -> Where:
+    return require_all(parts, lambda wheres: {"$and": wheres})
 
 
-def _require_one(parts: list[Rendered]) -> Rendered:
-    if any(part.where is True for part in parts):
-        return Rendered(where=True, exact=any(p.where is True and p.exact for p in parts))
-    wheres = [part.where for part in parts if part.where is not False]
-    exact = all(part.exact for part in parts)
-    return Rendered(_join("$or", wheres), exact) if wheres else Rendered(where=False, exact=True)
-
-
-def _join(operator: str, wheres: Sequence[Where]) -> Where:
-    return wheres[0] if len(wheres) == 1 else {operator: list(wheres)}
+def _require_one(parts: list[Where]) -> Where:
+    return require_one(parts, lambda wheres: {"$or": wheres})
 
 
 def _any_of(tokens: list[str]) -> dict[str, Any]:
@@ -227,62 +207,6 @@ def _any_of(tokens: list[str]) -> dict[str, Any]:
 
 def _none_of(tokens: list[str]) -> dict[str, Any]:
     return {TOKENS: {"$nin": tokens}}
-
-
-def _measure(node: Node) -> tuple[int, int]:
-    """How many conditions and values it has."""
-    match node:
-        case Not(inner):
-            return _measure(inner)
-        case And(nodes) | Or(nodes):
-            sizes = [(1, 0), *map(_measure, nodes)]
-            return sum(size for size, _ in sizes), sum(size for _, size in sizes)
-        case In(_, values):
-            return 1, len(values)
-    return 1, 1
-
-
-def _list_fields(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every field with its value: a key with dots wins over a path through objects."""
-    for key, value in metadata.items():
-        yield key, value
-        if isinstance(value, dict):
-            for path in (f"{key}.{rest}" for rest in _list_paths(value)):
-                nested = look_up(metadata, path)
-                if nested is not MISSING:
-                    yield path, nested
-
-
-def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """The name of every field, nested ones with dots."""
-    for key, value in metadata.items():
-        yield key
-        if isinstance(value, dict):
-            yield from (f"{key}.{rest}" for rest in _list_paths(value))
-
-
-def _type_of(value: Any) -> str:
-    if isinstance(value, str):
-        return "string"
-    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else "other"
-
-
-def _write(value: Any) -> str:
-    """A text that two JSON values share exactly when they are the same."""
-    if isinstance(value, str):
-        return f"s{value}"
-    if value is None or isinstance(value, bool):
-        return str(value)
-    if isinstance(value, (int, float)):
-        return f"{int(value):x}" if value == int(value) else float(value).hex()
-    if isinstance(value, list):
-        return "l" + _write_all(map(_write, value))
-    pairs = sorted((key, _write(item)) for key, item in value.items())
-    return "o" + _write_all(part for pair in pairs for part in pair)
-
-
-def _write_all(parts: Iterator[str]) -> str:
-    return "".join(f"{len(part)}:{part}" for part in parts)
 
 
 def _name(kind: str, path: str, content: str) -> str:
@@ -309,10 +233,3 @@ def _order_numbers(text: str) -> list[int]:
     count = min(len(content) // WIDTH + 1, PREFIX // WIDTH)
     parts = [content[WIDTH * i : WIDTH * (i + 1)] for i in range(count)]
     return [int.from_bytes(part.ljust(WIDTH, b"\0")) * (WIDTH + 1) + len(part) for part in parts]
-
-
-def _to_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return sys.float_info.max if number > 0 else -sys.float_info.max
