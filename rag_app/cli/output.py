@@ -124,7 +124,7 @@ def ingest_lines(report: IngestReport) -> list[str]:
         f" {report.chunks_total} in the index; {report.embedded} texts embedded"
         f"{_cached(report)} in {report.seconds:.1f} s",
     ]
-    if report.tokens is not None:
+    if report.tokens:
         lines.append(f"embedding service: {report.tokens:,} tokens, {_dollars(report.cost)}")
     if report.truncated:
         lines.append(
@@ -152,8 +152,10 @@ def plan_lines(plan: IngestPlan) -> list[str]:
 
 
 def _planned_cost(plan: IngestPlan) -> str:
+    if plan.cost == 0 and not plan.price:
+        return "none, the model runs on a machine of yours"
     if plan.price is None:
-        return "none, the model runs on this machine" if plan.cost == 0 else _dollars(plan.cost)
+        return _dollars(plan.cost)
     saved = f"; the cache saves about {_dollars(plan.saved)}" if plan.saved else ""
     return f"about {_dollars(plan.cost)} at ${plan.price:g} per million tokens{saved}"
 

@@ -75,6 +75,7 @@ def build(config: Config) -> RemoteEmbeddings:
         UsageError: the model is known not to have vectors of that many dimensions.
     """
     import weakref
+    from dataclasses import replace
 
     from ollama import Client
 
@@ -86,6 +87,8 @@ def build(config: Config) -> RemoteEmbeddings:
     card = find_card(config.model)
     check_dimension(card, config.dimensions)
     address = OLLAMA.find_address("embeddings", config.base_url)
+    if not OLLAMA.owns(address):
+        card = replace(card, price=0.0)  # a machine of the user's
     key = OLLAMA.find_key("embeddings", config.api_key, config.base_url, _WITHOUT_KEY)
     secret = "" if key is NO_KEY else key.get_secret_value()
     client = Client(host=address, timeout=config.timeout, follow_redirects=False)

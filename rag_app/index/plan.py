@@ -107,7 +107,7 @@ class _Counting:
 
 def _cost(model: Any, tokens: int) -> float | None:
     if not hasattr(model, "usage"):
-        return 0.0  # it runs on this machine
+        return 0.0  # it runs in this process
     return None if model.price is None else float(tokens * model.price / 1e6)
 
 
