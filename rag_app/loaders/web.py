@@ -74,7 +74,7 @@ class Config(Options):
         description="`host:port` of servers that may have private addresses.",
         json_schema_extra=OPERATIONAL,
     )
-    timeout_s: float = Field(
+    timeout: float = Field(
         20.0,
         gt=0,
         description="Longest time for one page with its redirects, seconds.",
@@ -119,7 +119,7 @@ class Pages:
     def __init__(self, config: Config, resolve: Resolve | None = None) -> None:
         from rag_app.loaders._fetch import Fetcher, Limits, find_addresses
 
-        limits = Limits(config.timeout_s, config.max_bytes, config.max_redirects)
+        limits = Limits(config.timeout, config.max_bytes, config.max_redirects)
         self.config = config
         self._fetcher: Fetcher = Fetcher(limits, config.allow_hosts, resolve or find_addresses)
         self._workers = Workers("loaders.web", "web", config.max_seconds, config.max_memory_mb)

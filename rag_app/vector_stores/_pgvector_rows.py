@@ -62,7 +62,7 @@ class PgvectorRows:
         self._fixed = {"index": config.index, **{name: getattr(config, name) for name in own}}
         self._collections = Collections(config.schema_name)
         self._connections = Connections(
-            self._url, config.connections, config.timeout_seconds, _list_settings(config)
+            self._url, config.connections, config.timeout, _list_settings(config)
         )
         self._known: tuple[Collection, float] | None = None  # and when it was read
 
@@ -281,7 +281,7 @@ def _list_settings(config: Config) -> dict[str, str]:
 def _find_remedy(error: psycopg.Error, said: str) -> str:
     match error:
         case errors.QueryCanceled() | errors.LockNotAvailable():
-            return "Raise vector_store.timeout_seconds, or see who holds it up (pg_stat_activity)."
+            return "Raise vector_store.timeout, or see who holds it up (pg_stat_activity)."
         case errors.InsufficientPrivilege():
             return (
                 "Grant the role that right, or set vector_store.schema_name to a schema of its own."

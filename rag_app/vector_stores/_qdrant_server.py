@@ -247,7 +247,7 @@ class ServerPoints:
                 wrong = f"the store at {self.where} is closed"
                 raise StoreError("vector_store.qdrant", wrong, "Open the store again.")
             if self._client is None:
-                self._client = _connect(self._url, self._key, self._options["timeout_seconds"])
+                self._client = _connect(self._url, self._key, self._options["timeout"])
             return self._client
 
     @contextmanager

@@ -236,7 +236,7 @@ class WeaviateRows:
 def _remedy(words: str) -> str:
     lower = words.lower()
     if "deadline" in lower or "timed out" in lower or "timeout" in lower:
-        return "Raise vector_store.timeout_seconds, or see what keeps the server busy."
+        return "Raise vector_store.timeout, or see what keeps the server busy."
     if "maximum results" in lower:
         return f"Set QUERY_MAXIMUM_RESULTS on the server to {MOST:,}, its default, or more."
     if "unauthenticated" in lower or "401" in lower or "forbidden" in lower or "403" in lower:

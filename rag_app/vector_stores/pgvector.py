@@ -98,7 +98,7 @@ class Config(Options):
         description="Connections open at a time; more threads than this wait for each other.",
         json_schema_extra=OPERATIONAL,
     )
-    timeout_seconds: float = Field(
+    timeout: float = Field(
         60.0,
         gt=0,
         le=86_400,

@@ -67,7 +67,7 @@ class Config(Options):
         description="The server's key, or Qdrant Cloud's.",
         json_schema_extra=OPERATIONAL,
     )
-    timeout_seconds: int = Field(
+    timeout: int = Field(
         30,
         ge=1,
         le=3600,

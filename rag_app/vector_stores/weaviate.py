@@ -37,7 +37,7 @@ class Config(Options):
     api_key: Secret | None = Field(
         None, description="The API key of the server.", json_schema_extra=OPERATIONAL
     )
-    timeout_seconds: float = Field(
+    timeout: float = Field(
         60.0,
         gt=0,
         le=3600,

@@ -123,7 +123,7 @@ class TestServer:
         from rag_app.vector_stores import _pgvector_connections
 
         monkeypatch.setattr(_pgvector_connections, "GRACE", 0.5)
-        store = open_store(timeout_seconds=0.5)
+        store = open_store(timeout=0.5)
         store.upsert(make_rows(3))
         server.pause()
         try:
@@ -136,12 +136,12 @@ class TestServer:
     def test_a_statement_that_takes_too_long_is_ended(
         self, database: str, open_store: Callable[..., Store]
     ) -> None:
-        store = open_store(timeout_seconds=0.3)
+        store = open_store(timeout=0.3)
         store.upsert(make_rows(3))
         (table,) = run_sql(database, "SELECT table_name FROM rag_app_collections")[0]
         with psycopg.connect(database) as other:
             other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
-            with pytest.raises(StoreError, match="timeout.*timeout_seconds"):
+            with pytest.raises(StoreError, match="timeout.*timeout"):
                 store.upsert(make_rows(3))
         store.upsert(make_rows(4))
         assert store.count() == 4

@@ -227,7 +227,7 @@ class TestServer:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"
             with pytest.raises(StoreError, match="timed out"):
-                open_store(url=url, timeout_seconds=1).count()
+                open_store(url=url, timeout=1).count()
 
     @pytest.mark.parametrize("key", ["wr0ng-key", None])
     def test_a_wrong_key_is_refused_and_not_shown(

@@ -333,7 +333,7 @@ def test_a_body_that_drips_is_cut_off(site: Site) -> None:
             yield b"x"
 
     site.pages["/"] = (200, HTML, drip())
-    _, _, reason = read(site.url(), **allowing(site), timeout_s=1)
+    _, _, reason = read(site.url(), **allowing(site), timeout=1)
     stop.set()
     assert reason == "took over 1 s"
 
