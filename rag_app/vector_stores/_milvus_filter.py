@@ -11,16 +11,26 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from rag_app.filters import MISSING, And, Compare, Contains, Exists, In, Not, Or, look_up
+from rag_app.filter_rendering import (
+    EXACT,
+    Rendered,
+    carry_down,
+    list_fields,
+    measure,
+    require_all,
+    require_one,
+    to_float,
+)
+from rag_app.filters import Compare, Contains, Exists, In, type_of
+from rag_app.json_values import equality_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from rag_app.filter_rendering import Condition
     from rag_app.filters import Node
     from rag_app.types import Metadata
 
@@ -40,36 +50,21 @@ MAX_CONDITIONS: Final = 50
 MAX_VALUES: Final = 500
 """Larger filters are not rendered."""
 
-EXACT: Final = 2**53
-"""Integers below this size are exact as floats; others are rounded, but not to below it."""
-
-Expression: TypeAlias = str | bool
-"""A Milvus expression, or True for every row and False for none."""
+Where: TypeAlias = Rendered[str]
+"""A Milvus expression. Whether it is exact is said of the rows that are told in full: one of the
+fact `UNTOLD`, or whose long string compares like its beginning, passes untested."""
 
 _OPERATORS: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """`expression` passes at least the rows that match, and when `exact` no others of those told.
-
-    A row of the fact `UNTOLD`, or whose long string compares like its beginning, passes untested.
-    """
-
-    expression: Expression
-    exact: bool
 
 
 def describe(metadata: Metadata) -> dict[str, Any]:
     """The fields `facts` and `ordered` of a row with this metadata."""
     facts: set[int] = set()
     ordered: dict[str, str] = {}
-    for path in _list_paths(metadata):
-        value = look_up(metadata, path)
-        if value is not MISSING:
-            facts |= set(_list_facts(path, value))
-            if _has_order(value):
-                ordered[_name(path)] = _sortable(value)[: 1 + 2 * PREFIX]
+    for path, value in list_fields(metadata):
+        facts |= set(_list_facts(path, value))
+        if type_of(value) != "other":
+            ordered[_name(path)] = _sortable(value)[: 1 + 2 * PREFIX]
     if len(facts) > MAX_FACTS or 90 * len(ordered) > MAX_ORDERED:
         size = sum(len(key) + len(value) + 8 for key, value in ordered.items())
         if len(facts) > MAX_FACTS or size > MAX_ORDERED:
@@ -77,21 +72,15 @@ def describe(metadata: Metadata) -> dict[str, Any]:
     return {"facts": sorted(facts), "ordered": ordered}
 
 
-def render(node: Node) -> Rendered:
+def render(node: Node) -> Where:
     """`node` as a Milvus expression."""
-    if _count_conditions(node) > MAX_CONDITIONS:
-        return Rendered(expression=True, exact=False)
-    return _render(node, negated=False)
+    if measure(node).conditions > MAX_CONDITIONS:
+        return Rendered(where=True, exact=False)
+    return carry_down(node, _render, _require_all, _require_one)
 
 
-def _render(node: Node, *, negated: bool) -> Rendered:
+def _render(node: Condition, negated: bool) -> Where:
     match node:
-        case Not(inner):
-            return _render(inner, negated=not negated)
-        case And(nodes) | Or(nodes):
-            parts = [_render(each, negated=negated) for each in nodes]
-            all_needed = isinstance(node, And) is not negated
-            return _require_all(parts) if all_needed else _require_one(parts)
         case In():
             return _render_values(node, negated)
         case Exists(path):
@@ -104,7 +93,7 @@ def _render(node: Node, *, negated: bool) -> Rendered:
             return _render_order(node, negated)
 
 
-def _render_values(node: In, negated: bool) -> Rendered:
+def _render_values(node: In, negated: bool) -> Where:
     there = _there(node.field)
     if len(node.values) > MAX_VALUES:
         none_is_in = any(value is None for value in node.values)
@@ -117,9 +106,9 @@ def _render_values(node: In, negated: bool) -> Rendered:
     return _require_all(parts) if negated else _require_one(parts)
 
 
-def _render_order(node: Compare, negated: bool) -> Rendered:
+def _render_order(node: Compare, negated: bool) -> Where:
     if negated:
-        return Rendered(expression=True, exact=False)
+        return Rendered(where=True, exact=False)
     if not isinstance(node.value, str) and abs(node.value) >= EXACT:
         return Rendered(_passing([_there(node.field)]), exact=False)
     bound = _sortable(node.value)
@@ -130,9 +119,9 @@ def _render_order(node: Compare, negated: bool) -> Rendered:
     return Rendered(f"({within} or {_passing([_cut(node.field)])})", exact=True)
 
 
-def _has_any(facts: Sequence[int], *, negated: bool) -> Rendered:
+def _has_any(facts: Sequence[int], *, negated: bool) -> Where:
     if not facts:
-        return Rendered(expression=negated, exact=True)
+        return Rendered(where=negated, exact=True)
     if negated:
         return Rendered(f"not (array_contains_any(facts, {sorted(facts)}))", exact=True)
     return Rendered(_passing(facts), exact=True)
@@ -142,28 +131,12 @@ def _passing(facts: Sequence[int]) -> str:
     return f"array_contains_any(facts, {sorted({UNTOLD, *facts})})"
 
 
-def _require_all(parts: list[Rendered]) -> Rendered:
-    if any(part.expression is False for part in parts):
-        return Rendered(expression=False, exact=True)
-    exact = all(part.exact for part in parts)
-    told = [part.expression for part in parts if isinstance(part.expression, str)]
-    return Rendered(f"({' and '.join(told)})" if told else True, exact)
+def _require_all(parts: list[Where]) -> Where:
+    return require_all(parts, lambda wheres: f"({' and '.join(wheres)})")
 
 
-def _require_one(parts: list[Rendered]) -> Rendered:
-    if any(part.expression is True for part in parts):
-        return Rendered(True, any(part.expression is True and part.exact for part in parts))
-    told = [part.expression for part in parts if isinstance(part.expression, str)]
-    return Rendered(f"({' or '.join(told)})" if told else False, all(p.exact for p in parts))
-
-
-def _count_conditions(node: Node) -> int:
-    match node:
-        case Not(inner):
-            return _count_conditions(inner)
-        case And(nodes) | Or(nodes):
-            return 1 + sum(map(_count_conditions, nodes))
-    return 1
+def _require_one(parts: list[Where]) -> Where:
+    return require_one(parts, lambda wheres: f"({' or '.join(wheres)})")
 
 
 # What is so of a row.
@@ -184,11 +157,11 @@ def _there(path: str) -> int:
 
 
 def _equal(path: str, value: Any) -> int:
-    return _digest("equal", path, _write(value))
+    return _digest("equal", path, equality_text(value))
 
 
 def _element(path: str, value: Any) -> int:
-    return _digest("element", path, _write(value))
+    return _digest("element", path, equality_text(value))
 
 
 def _cut(path: str) -> int:
@@ -208,25 +181,6 @@ def _compute(what: str, path: str, value: str) -> int:
 _remember = functools.lru_cache(maxsize=50_000)(_compute)
 
 
-def _write(value: Any) -> str:
-    """A JSON value as text: the same text for what is the same value."""
-    return json.dumps(value if isinstance(value, str) else _unify(value), sort_keys=True)
-
-
-def _unify(value: Any) -> Any:
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else value
-    if isinstance(value, list):
-        return [_unify(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _unify(item) for key, item in value.items()}
-    return value
-
-
-def _has_order(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
-
-
 @functools.lru_cache(maxsize=10_000)
 def _name(path: str) -> str:
     return "f" + hashlib.blake2b(path.encode(), digest_size=12).hexdigest()
@@ -236,17 +190,6 @@ def _sortable(value: float | str) -> str:
     """Hexadecimal digits that sort as the values do, after "s" for strings and "n" for numbers."""
     if isinstance(value, str):
         return "s" + value.encode().hex()
-    try:
-        number = float(value) + 0.0  # of the two zeros, the positive one
-    except OverflowError:
-        number = float("inf") if value > 0 else float("-inf")
+    number = to_float(value) + 0.0  # of the two zeros, the positive one
     (bits,) = struct.unpack(">Q", struct.pack(">d", number))
     return f"n{bits ^ (2**64 - 1 if bits >> 63 else 2**63):016x}"
-
-
-def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """The name of every field, nested ones with dots."""
-    for key, value in metadata.items():
-        yield key
-        if isinstance(value, dict):
-            yield from (f"{key}.{rest}" for rest in _list_paths(value))

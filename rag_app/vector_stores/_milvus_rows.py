@@ -178,9 +178,9 @@ class MilvusRows:
         if self._folder is not None:
             return find_among(collection, vector, k, self._list_matching(collection, where))
         rendered = render(where)
-        if rendered.expression is False:
+        if rendered.where is False:
             return []
-        limit = rendered.expression if isinstance(rendered.expression, str) else ""
+        limit = rendered.where if isinstance(rendered.where, str) else ""
         if rendered.exact:
             rows = find_nearest(collection, vector, k, limit)
             if all(matches(where, row.metadata) for row in rows):

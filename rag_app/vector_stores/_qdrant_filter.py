@@ -17,24 +17,30 @@ rendered as a condition that lets too much pass, and marked.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
-import sys
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote
 
-from rag_app.filters import MISSING, And, Compare, Contains, Exists, In, Not, Or, look_up
+from rag_app.filter_rendering import (
+    EXACT,
+    Rendered,
+    carry_down,
+    list_fields,
+    measure,
+    require_all,
+    require_one,
+    to_float,
+)
+from rag_app.filters import Compare, Contains, Exists, In, type_of
+from rag_app.json_values import equality_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
+    from rag_app.filter_rendering import Condition
     from rag_app.filters import Node
     from rag_app.types import Metadata
-
-EXACT: Final = 2**53
-"""Integers below this size are exact as floats; others are rounded, but not to below it."""
 
 PIECE: Final = 6
 """Bytes of a string in one number of `words`: with their count in three bits, exact as a float."""
@@ -48,20 +54,8 @@ MAX_CONDITIONS: Final = 200
 MAX_DEPTH: Final = 20
 """Nor deeper ones: servers parse JSON to a limited depth."""
 
-Where: TypeAlias = dict[str, Any] | bool
-"""A Qdrant filter as its REST interface writes it, or True for every row and False for none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """`where` passes at least the rows that match, and when `exact` no others.
-
-    `ordered` are the payload fields that it compares by order.
-    """
-
-    where: Where
-    exact: bool
-    ordered: frozenset[str] = frozenset()
+Where: TypeAlias = Rendered[dict[str, Any]]
+"""A Qdrant filter or condition as its REST interface writes it."""
 
 
 def encode_facts(metadata: Metadata) -> dict[str, Any]:
@@ -69,14 +63,11 @@ def encode_facts(metadata: Metadata) -> dict[str, Any]:
     facts: set[str] = set()
     numbers: dict[str, int] = {}
     words: dict[str, int] = {}
-    for path in set(_list_paths(metadata)):
-        value = look_up(metadata, path)
+    for path, value in list_fields(metadata):
         if isinstance(value, str):
             words.update(zip(_name_parts(path), _cut(value), strict=False))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif type_of(value) == "number":
             numbers.update(zip(_name_parts(path), _halve(value), strict=False))
-        elif value is MISSING:  # a key with dots hides it
-            continue
         else:
             facts.update(_list_type_facts(path, value))
         facts.add(_fact("=", path, value))
@@ -84,28 +75,31 @@ def encode_facts(metadata: Metadata) -> dict[str, Any]:
     return {name: value for name, value in held.items() if value}
 
 
-def render(node: Node | None) -> Rendered:
+def render(node: Node | None) -> Where:
     """`node` as a Qdrant filter."""
     if node is None:
         return Rendered(where=True, exact=True)
-    conditions, depth = _measure(node)
-    if conditions > MAX_CONDITIONS or depth > MAX_DEPTH:
+    size = measure(node)
+    if size.conditions > MAX_CONDITIONS or size.depth > MAX_DEPTH:
         return Rendered(where=True, exact=False)
-    return _render(node)
+    return carry_down(node, _render, _require_all, _require_one)
 
 
-def _render(node: Node) -> Rendered:
-    match node:
-        case Not(inner):
-            return _negate(_render(inner))
-        case And(nodes):
-            return _require_all([_render(each) for each in nodes])
-        case Or(nodes):
-            return _require_one([_render(each) for each in nodes])
-    return _render_field(node)
+def list_ordered(where: Any) -> set[str]:
+    """The payload fields that a filter compares by order."""
+    if isinstance(where, list):
+        return set[str]().union(*map(list_ordered, where))
+    if not isinstance(where, dict):
+        return set()
+    return {where["key"]} if "range" in where else list_ordered(list(where.values()))
 
 
-def _render_field(node: In | Compare | Contains | Exists) -> Rendered:
+def _render(node: Condition, negated: bool) -> Where:
+    rendered = _render_field(node)
+    return _negate(rendered) if negated else rendered
+
+
+def _render_field(node: Condition) -> Where:
     match node:
         case In(field, values):
             return _render_values(field, values)
@@ -119,7 +113,7 @@ def _render_field(node: In | Compare | Contains | Exists) -> Rendered:
             return _exist(field)
 
 
-def _render_values(field: str, values: Iterable[Any]) -> Rendered:
+def _render_values(field: str, values: Iterable[Any]) -> Where:
     if not (listed := list(values)):
         return Rendered(where=False, exact=True)
     found = _have(*dict.fromkeys(_fact("=", field, value) for value in listed))
@@ -128,83 +122,70 @@ def _render_values(field: str, values: Iterable[Any]) -> Rendered:
     return Rendered(found, exact=True)
 
 
-def _render_number_order(field: str, operator: str, bound: float) -> Rendered:
+def _render_number_order(field: str, operator: str, bound: float) -> Where:
     if abs(bound) >= EXACT:
-        return replace(_is_number(field), exact=False)
+        return Rendered(_is_number(field).where, exact=False)
     return _render_parts("numbers", field, operator, _halve(bound))
 
 
-def _render_contains(field: str, part: Any) -> Rendered:
-    element = Rendered(_have(_fact("~", field, part)), exact=True)
+def _render_contains(field: str, part: Any) -> Where:
+    element: Where = Rendered(_have(_fact("~", field, part)), exact=True)
     if not isinstance(part, str):
         return element
-    return replace(_require_one([element, _is_string(field)]), exact=False)
+    return Rendered(_require_one([element, _is_string(field)]).where, exact=False)
 
 
-def _render_string_order(field: str, operator: str, bound: str) -> Rendered:
+def _render_string_order(field: str, operator: str, bound: str) -> Where:
     exact = len(bound.encode()) < PIECE * _count_pieces(bound)
     if not exact:  # of longer strings the rest is not known here
         operator = f"{operator.removesuffix('e')}e"
-    return replace(_render_parts("words", field, operator, _cut(bound)), exact=exact)
+    return Rendered(_render_parts("words", field, operator, _cut(bound)).where, exact)
 
 
-def _render_parts(part: str, field: str, operator: str, bounds: list[int]) -> Rendered:
+def _render_parts(part: str, field: str, operator: str, bounds: list[int]) -> Where:
     """Compares one number after the other: the first that differs decides."""
     names = [f'{part}."{name}"' for name in _name_parts(field)[: len(bounds)]]
     strict = operator.removesuffix("e")
-    ways: list[Where] = []
+    ways = []
     for last, (name, bound) in enumerate(zip(names, bounds, strict=True)):
         same = [_equal(*pair) for pair in zip(names[:last], bounds, strict=False)]
         decisive = operator if last == len(bounds) - 1 else strict
         ways.append({"must": [*same, _compare(name, decisive, bound)]})
-    return Rendered({"should": ways}, True, frozenset(names))
+    return Rendered({"should": ways}, exact=True)
 
 
-def _negate(inner: Rendered) -> Rendered:
+def _negate(inner: Where) -> Where:
     if not inner.exact:
         return Rendered(where=True, exact=False)
     if isinstance(inner.where, bool):
         return Rendered(not inner.where, exact=True)
-    return Rendered({"must_not": [inner.where]}, True, inner.ordered)
+    return Rendered({"must_not": [inner.where]}, exact=True)
 
 
-def _require_all(parts: list[Rendered]) -> Rendered:
-    if any(part.where is False for part in parts):
-        return Rendered(where=False, exact=True)
-    exact = all(part.exact for part in parts)
-    wheres = [part.where for part in parts if part.where is not True]
-    where: Where = {"must": wheres} if wheres else True
-    return Rendered(where, exact, _all_ordered(parts))
+def _require_all(parts: list[Where]) -> Where:
+    return require_all(parts, lambda wheres: {"must": wheres})
 
 
-def _require_one(parts: list[Rendered]) -> Rendered:
-    if any(part.where is True for part in parts):
-        return Rendered(where=True, exact=any(p.where is True and p.exact for p in parts))
-    wheres = [part.where for part in parts if part.where is not False]
-    where: Where = {"should": wheres} if wheres else False
-    return Rendered(where, all(part.exact for part in parts), _all_ordered(parts))
-
-
-def _all_ordered(parts: list[Rendered]) -> frozenset[str]:
-    return frozenset[str]().union(*(part.ordered for part in parts))
+def _require_one(parts: list[Where]) -> Where:
+    return require_one(parts, lambda wheres: {"should": wheres})
 
 
 def _have(*facts: str) -> dict[str, Any]:
     return {"key": "facts", "match": {"any": list(facts)}}
 
 
-def _exist(field: str) -> Rendered:
+def _exist(field: str) -> Where:
     others = [_fact("=", field, value) for value in (None, True, False)]
     nested = (_fact("type", field, "list"), _fact("type", field, "object"))
-    found = Rendered(_have(*others, *nested), exact=True)
+    found: Where = Rendered(_have(*others, *nested), exact=True)
     return _require_one([found, _is_number(field), _is_string(field)])
 
 
-def _is_number(field: str) -> Rendered:
+def _is_number(field: str) -> Where:
     return _render_parts("numbers", field, "$gte", [-(2**31)])
 
 
-def _is_string(field: str) -> Rendered:
+def _is_string(field: str) -> Where:
     return _render_parts("words", field, "$gte", [0])
 
 
@@ -230,24 +211,8 @@ def _name_parts(path: str) -> tuple[str, ...]:
 
 
 def _fact(kind: str, path: str, value: Any) -> str:
-    words = f"{kind}\0{path}\0{_canonical(value)}"
+    words = f"{kind} {len(path)} {path} {equality_text(value)}"
     return hashlib.sha256(words.encode()).hexdigest()[:32]
-
-
-def _canonical(value: Any) -> str:
-    """One text, without NUL, for all JSON values that are the same."""
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, float) and not value.is_integer():
-        return repr(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{int(value):x}"  # 1.0 is 1
-    if isinstance(value, list):
-        return f"[{','.join(map(_canonical, value))}]"
-    if isinstance(value, dict):
-        items = (f"{json.dumps(key)}:{_canonical(value[key])}" for key in sorted(value))
-        return f"{{{','.join(items)}}}"
-    return json.dumps(value)
 
 
 def _cut(text: str) -> list[int]:
@@ -266,31 +231,9 @@ def _count_pieces(text: str) -> int:
     return REACH // PIECE if "0" <= text[:1] <= "9" else 1
 
 
-def _measure(node: Node) -> tuple[int, int]:
-    """How many conditions and levels it has."""
-    match node:
-        case Not(inner):
-            conditions, depth = _measure(inner)
-            return conditions, depth + 1
-        case And(nodes) | Or(nodes):
-            sizes = [(0, 0), *map(_measure, nodes)]
-            return sum(size for size, _ in sizes), 1 + max(depth for _, depth in sizes)
-    return 1, 1
-
-
-def _list_paths(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """The name of every field, nested ones with dots."""
-    for key, value in metadata.items():
-        yield key
-        if isinstance(value, dict):
-            yield from (f"{key}.{rest}" for rest in _list_paths(value))
-
-
 def _halve(number: float) -> list[int]:
     """A float64's halves, the higher one signed, so that comparing them compares the numbers."""
-    try:
-        bits: int = struct.unpack(">q", struct.pack(">d", float(number or 0)))[0]
-    except OverflowError:
-        return _halve(sys.float_info.max if number > 0 else -sys.float_info.max)
+    # Of the two zeros, the positive one.
+    bits: int = struct.unpack(">q", struct.pack(">d", to_float(number) + 0.0))[0]
     ordered = bits if bits >= 0 else bits ^ (2**63 - 1)
     return [ordered >> 32, ordered & 0xFFFFFFFF]

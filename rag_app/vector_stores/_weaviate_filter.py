@@ -15,16 +15,15 @@ fields that share a place), so the metadata of what is found has to be looked at
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from rag_app.filters import MISSING, And, Compare, Contains, Exists, In, Not, Or, look_up
+from rag_app.filter_rendering import carry_down, list_fields, measure, to_float
+from rag_app.filters import Compare, Contains, Exists, In
+from rag_app.json_values import equality_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
+    from rag_app.filter_rendering import Condition
     from rag_app.filters import Node
     from rag_app.types import Metadata
 
@@ -63,11 +62,11 @@ def encode(metadata: Metadata) -> dict[str, list[Any]]:
     """The properties that make a row with `metadata` findable."""
     tokens: list[str] = []
     found: dict[str, list[Any]] = {"tokens": tokens}
-    for path, value in _list_fields(metadata):
+    for path, value in list_fields(metadata):
         kind = _kind(value)
         tokens += _type_token(path, kind), _value_token(path, value)
         if kind == "f":
-            found.setdefault(_place(path), []).append(_to_float(value))
+            found.setdefault(_place(path), []).append(to_float(value))
         elif kind == "d":
             found.setdefault(_place(path), []).append(_order_text(value))
         elif kind == "l":
@@ -79,14 +78,14 @@ def encode(metadata: Metadata) -> dict[str, list[Any]]:
 
 def render(node: Node, can_negate: bool) -> Where:
     """What passes at least the rows that match; `can_negate`: the server knows ContainsNone."""
-    conditions, values, depth = _measure(node)
-    if conditions > MAX_CONDITIONS or values > MAX_VALUES or depth > MAX_DEPTH:
+    size = measure(node)
+    if size.conditions > MAX_CONDITIONS or size.values > MAX_VALUES or size.depth > MAX_DEPTH:
         return True
-    return _Renderer(can_negate).render(node, negated=False)
+    return _Renderer(can_negate).render(node)
 
 
 class _Renderer:
-    """One pass over one filter; negations are carried down to the conditions."""
+    """One pass over one filter."""
 
     def __init__(self, can_negate: bool) -> None:
         from weaviate.classes.query import Filter
@@ -94,14 +93,11 @@ class _Renderer:
         self._filter = Filter
         self._can_negate = can_negate
 
-    def render(self, node: Node, *, negated: bool) -> Where:
+    def render(self, node: Node) -> Where:
+        return carry_down(node, self._render, self._require_all, self._require_one)
+
+    def _render(self, node: Condition, negated: bool) -> Where:
         match node:
-            case Not(inner):
-                return self.render(inner, negated=not negated)
-            case And(nodes) | Or(nodes):
-                parts = [self.render(each, negated=negated) for each in nodes]
-                together = isinstance(node, And) is not negated
-                return self._require_all(parts) if together else self._require_one(parts)
             case In():
                 return self._render_values(node, negated)
             case Contains(field, part):
@@ -122,18 +118,18 @@ class _Renderer:
             rest = self._none(tokens) if tokens else True
             return self._require_all([rest, self._exists(node)]) if None in node.values else rest
         if None in node.values:
-            missing = self.render(Exists(node.field), negated=True)
+            missing = self._render(Exists(node.field), True)
             return self._require_one([self._any(tokens), missing])
         return self._any(tokens) if tokens else False
 
     def _exists(self, node: In) -> Where:
-        return self.render(Exists(node.field), negated=False)
+        return self._render(Exists(node.field), False)
 
     def _render_order(self, node: Compare) -> Where:
         """Bounds are rounded as the rows' numbers are, so both include what equals them."""
         text = isinstance(node.value, str)
         numbers = self._filter.by_property(_place(node.field))
-        bound = _order_text(node.value) if isinstance(node.value, str) else _to_float(node.value)
+        bound = _order_text(node.value) if isinstance(node.value, str) else to_float(node.value)
         above = node.operator in ("$gt", "$gte")
         ordered = numbers.greater_or_equal(bound) if above else numbers.less_or_equal(bound)
         kind = self._any([_type_token(node.field, "d" if text else "f")])
@@ -163,37 +159,6 @@ class _Renderer:
         return self._filter.any_of(wanted) if wanted else False
 
 
-def _measure(node: Node) -> tuple[int, int, int]:
-    """How many conditions and values it has, and how many levels."""
-    match node:
-        case Not(inner):
-            return _measure(inner)
-        case And(nodes) | Or(nodes):
-            sizes = [(1, 0, 0), *map(_measure, nodes)]
-            conditions, values, depths = zip(*sizes, strict=True)
-            return sum(conditions), sum(values), max(depths) + 1
-        case In(_, values):
-            return 1, len(values), 1
-    return 1, 1, 1
-
-
-def _list_fields(metadata: Metadata) -> Iterator[tuple[str, Any]]:
-    """Every field with its value, nested ones by their names with dots."""
-    for key, value in metadata.items():
-        yield key, value
-        if isinstance(value, dict):
-            for path in (f"{key}.{rest}" for rest in _list_paths(value)):
-                if path not in metadata and (nested := look_up(metadata, path)) is not MISSING:
-                    yield path, nested
-
-
-def _list_paths(nested: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in nested.items():
-        yield key
-        if isinstance(value, dict):
-            yield from (f"{key}.{rest}" for rest in _list_paths(value))
-
-
 def _kind(value: Any) -> str:
     if isinstance(value, str):
         return "d" if value[:1] in DIGITS else "s"
@@ -217,34 +182,15 @@ def _place(path: str) -> str:
 
 
 def _value_token(path: str, value: Any) -> str:
-    return _digest(f"v{len(path)}.{path}{_canonical(value)}")
+    return _digest(f"v{len(path)}.{path}{equality_text(value)}")
 
 
 def _element_token(path: str, value: Any) -> str:
-    return _digest(f"e{len(path)}.{path}{_canonical(value)}")
+    return _digest(f"e{len(path)}.{path}{equality_text(value)}")
 
 
 def _digest(words: str) -> str:
     return hashlib.blake2b(words.encode(), digest_size=12).hexdigest()
-
-
-def _canonical(value: Any) -> str:
-    """The same text for values that a filter takes for the same, and for no others."""
-    if isinstance(value, str):
-        return f"s{value}"
-    if isinstance(value, bool) or value is None:
-        return f"c{value}"
-    if isinstance(value, (int, float)):
-        return f"n{int(value):x}" if value == int(value) else f"f{float(value).hex()}"
-    return json.dumps(_normalise(value), ensure_ascii=False, separators=(",", ":"))
-
-
-def _normalise(value: Any) -> Any:
-    if isinstance(value, list):
-        return list(map(_normalise, value))
-    if isinstance(value, dict):
-        return {key: _normalise(item) for key, item in sorted(value.items())}
-    return _canonical(value)
 
 
 def _order_text(text: str) -> float:
@@ -266,10 +212,3 @@ def _rank(character: str) -> int:
     below = sum(each < character for each in ORDERED)
     gaps = sum(character > end for end in "T:")
     return 2 + below + gaps if character in ORDERED else 1 + below + gaps
-
-
-def _to_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return sys.float_info.max if number > 0 else -sys.float_info.max

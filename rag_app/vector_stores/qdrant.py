@@ -18,7 +18,7 @@ from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
 from rag_app.options import OPERATIONAL, Field, FilePath, Options, Secret
 from rag_app.rows import rank
-from rag_app.vector_stores._qdrant_filter import render
+from rag_app.vector_stores._qdrant_filter import list_ordered, render
 from rag_app.vector_stores._qdrant_points import (
     CONTENT,
     decode,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from rag_app.filters import Node
     from rag_app.rows import Neighbour, Row
     from rag_app.store import Store
-    from rag_app.vector_stores._qdrant_filter import Rendered
     from rag_app.vector_stores._qdrant_points import Found, Points
 
 PAGE: Final = 250
@@ -162,9 +161,8 @@ class QdrantRows:
     def upsert(self, rows: Sequence[Row]) -> None:
         """See `Rows`. In batches, each of which is written whole or not at all."""
         with self._explain():
-            points = [encode(row) for row in rows]
             self._points.require(len(rows[0].vector))
-            self._points.upsert(points)
+            self._points.upsert(map(encode, rows))
 
     def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
         """See `Rows`. Approximate: may miss a neighbour."""
@@ -214,7 +212,7 @@ class QdrantRows:
     def _restrict(self, node: Node | None) -> Iterator[dict[str, Any] | None]:
         """What limits searches to the rows that match: the filter of each search needed."""
         rendered = render(node)
-        self._make_indexes(rendered)
+        self._make_indexes(rendered.where)
         if rendered.where is False:
             return
         where = None if rendered.where is True else {"must": [rendered.where]}
@@ -231,10 +229,10 @@ class QdrantRows:
         for start in range(0, len(ids), MOST):
             yield {"must": [{"has_id": [to_uuid(id) for id in ids[start : start + MOST]]}]}
 
-    def _make_indexes(self, rendered: Rendered) -> None:
+    def _make_indexes(self, where: Any) -> None:
         """Order is asked of an index, which the first filter that needs it makes."""
-        if rendered.ordered:
-            self._points.index(rendered.ordered)
+        if ordered := list_ordered(where):
+            self._points.index(ordered)
 
     def _list_pages(
         self, where: dict[str, Any] | None, names: Sequence[str], *, vectors: bool
