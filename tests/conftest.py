@@ -35,6 +35,7 @@ def data() -> Callable[[str], Path]:
 _STORE = re.compile(r"contracts/test_(?:vector_stores\.py.*\[([a-z]+)|([a-z]+)_store\.py)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, a file's tests run on one, and so do all tests of one vector store:
     servers and models are started once."""
