@@ -75,6 +75,9 @@ class Ours:
             embeddings=None,
             collection=f"cost-{uuid.uuid4().hex[:12]}",
         )
+        # The collection is made now, as the hand-written side makes its own.
+        self._store.upsert([Row("first", "", np.ones(DIMENSION, dtype=np.float32), {})])
+        self._store.delete(["first"])
 
     def insert(
         self,

@@ -7,8 +7,11 @@ import tempfile
 import threading
 import weakref
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from rag_app.errors import StoreError
 from rag_app.vector_stores._qdrant_edge import package, to_filter
@@ -16,7 +19,7 @@ from rag_app.vector_stores._qdrant_points import CONTENT, Found, check_mark, mak
 from rag_app.vector_stores._qdrant_shard import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from rag_app.rows import Neighbour
     from rag_app.vector_stores._qdrant_points import Point, Vector
@@ -50,13 +53,14 @@ class FolderPoints:
             if shard.mark is None:
                 shard.make(make_mark(self._name, dimension, self._options))
 
-    def upsert(self, points: Sequence[Point]) -> None:
+    def upsert(self, points: Iterable[Point]) -> None:
         """See `Points`."""
         edge = package()
+        rest = iter(points)
         with self._using() as shard:
-            for start in range(0, len(points), BATCH):
-                part = [edge.Point(*point) for point in points[start : start + BATCH]]
-                shard.write(edge.UpdateOperation.upsert_points(part), len(part))
+            while batch := list(islice(rest, BATCH)):
+                operation = edge.UpdateOperation.upsert_points(_convert(batch))
+                shard.write(operation, len(batch))
             shard.flush()
 
     def search(
@@ -65,7 +69,7 @@ class FolderPoints:
         """See `Points`."""
         edge = package()
         request = edge.SearchRequest(
-            edge.Query.Nearest(vector),
+            edge.Query.Nearest(vector.tolist()),
             limit=k,
             filter=to_filter(where),
             params=edge.SearchParams(hnsw_ef=self._options["ef_search"], exact=exact),
@@ -160,3 +164,9 @@ class FolderPoints:
         temporary = tempfile.mkdtemp(prefix="rag-app-qdrant-")
         self._forget_temporary = weakref.finalize(self, shutil.rmtree, temporary)
         return Shard.open(Path(temporary), self._name, lasting=False)
+
+
+def _convert(points: Sequence[Point]) -> list[Any]:
+    """In the engine's own class, which takes lists of numbers sooner than arrays."""
+    uuids, vectors, payloads = zip(*points, strict=True)
+    return list(map(package().Point, uuids, np.stack(vectors).tolist(), payloads))

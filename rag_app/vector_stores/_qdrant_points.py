@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -14,15 +15,20 @@ from rag_app.rows import Neighbour, Row, clip
 from rag_app.vector_stores._qdrant_filter import encode_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from rag_app.types import Metadata
 
 FORMAT: Final = 1
 """Version of what is written, kept in the mark of each collection."""
 
 FIXED: Final = ("m", "ef_construction", "full_scan_threshold")
 """Options that a collection keeps from when it was made."""
+
+REPEATING: Final = 200
+"""Characters up to which a value is likely to come again."""
 
 CONTENT: Final = ["id", "text", "metadata"]
 """The payload that makes a row; the rest of it is there for filters."""
@@ -62,7 +68,7 @@ class Points(Protocol):
         """Make the collection for vectors of `dimension`, when there is none."""
         ...
 
-    def upsert(self, points: Sequence[Point]) -> None:
+    def upsert(self, points: Iterable[Point]) -> None:
         """Write points, each replaced whole."""
         ...
 
@@ -118,7 +124,31 @@ def encode(row: Row) -> Point:
     """The point of a row. Its metadata is kept whole, as JSON text."""
     whole = json.dumps(row.metadata, ensure_ascii=False, separators=(",", ":"))
     content = {"id": row.id, "text": row.text, "metadata": whole}
-    return Point(to_uuid(row.id), row.vector, {**content, **encode_facts(row.metadata)})
+    return Point(to_uuid(row.id), row.vector, {**content, **_list_facts(row.metadata)})
+
+
+def _list_facts(metadata: Metadata) -> dict[str, Any]:
+    """As `encode_facts`, field by field: the same ones come again and again."""
+    facts: list[str] = []
+    numbers: dict[str, int] = {}
+    words: dict[str, int] = {}
+    for name, value in metadata.items():
+        if isinstance(value, dict):  # it has fields of its own, that another key may hide
+            return encode_facts(metadata)
+        large = isinstance(value, list) or (isinstance(value, str) and len(value) > REPEATING)
+        field = (_encode_field if large else _encode_again)(name, value)
+        facts += field.get("facts", ())
+        numbers.update(field.get("numbers", ()))
+        words.update(field.get("words", ()))
+    held = {"facts": facts, "numbers": numbers, "words": words}
+    return {part: values for part, values in held.items() if values}
+
+
+def _encode_field(name: str, value: Any) -> dict[str, Any]:
+    return encode_facts({name: value})
+
+
+_encode_again = lru_cache(20_000, typed=True)(_encode_field)
 
 
 def decode(found: Sequence[Found]) -> list[Row]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rag_app.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from rag_app.vector_stores._qdrant_points import Point
 
@@ -25,7 +25,7 @@ CHARACTER_BYTES: Final = 12
 """At most of one character, as JSON: two escapes of six bytes."""
 
 
-def cut(points: Sequence[Point]) -> Iterator[list[Point]]:
+def cut(points: Iterable[Point]) -> Iterator[list[Point]]:
     """`points` in batches that fit into requests.
 
     Raises:

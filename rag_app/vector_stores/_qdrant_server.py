@@ -27,7 +27,7 @@ from rag_app.vector_stores._qdrant_points import (
 from rag_app.vector_stores._qdrant_requests import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from rag_app.rows import Neighbour
     from rag_app.vector_stores._qdrant_points import Point, Vector
@@ -78,12 +78,11 @@ class ServerPoints:
             if known is not None and "facts" not in known.indexed:
                 self._make_index("facts", "uuid", known)
 
-    def upsert(self, points: Sequence[Point]) -> None:
+    def upsert(self, points: Iterable[Point]) -> None:
         """See `Points`. What is larger than a request may be is refused before any is written."""
         from qdrant_client import models
 
-        batches = list(cut(points))
-        for batch in batches:
+        for batch in list(cut(points)):
             columns = models.Batch(
                 ids=[point.uuid for point in batch],
                 vectors=np.stack([point.vector for point in batch]).tolist(),
