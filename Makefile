@@ -14,10 +14,10 @@ demo: .venv/.core ## Ask the guide a question: no key, no server, no download af
 	@$(BIN)/rag-app demo
 
 test: lint types docs-check ## Lint, types, generated parts, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 contracts: .venv/.dev ## Every store against 5,000 generated filters; keeps the results for the README
-	RAG_APP_FILTERS=5000 RAG_APP_RECORD=1 $(BIN)/python -m pytest tests/contracts -n 2 --dist loadgroup --timeout 3000
+	RAG_APP_FILTERS=5000 RAG_APP_RECORD=1 $(BIN)/python -m pytest tests/contracts -n 2 --timeout 3000
 
 lint: .venv/.dev ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ def _describe(embeddings: Any) -> Iterator[str]:
         if words := identity.get(f"{purpose}_prefix"):
             yield f"{words!r} before {place}"
     price = getattr(embeddings, "price", None)
-    if price is not None:
+    if price:
         yield f"US$ {price:g} per million tokens"
     if card is not None and not card.known:
         yield "not in the table of models, so no prefix is known for it"

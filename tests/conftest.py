@@ -35,14 +35,17 @@ def data() -> Callable[[str], Path]:
 _STORE = re.compile(r"contracts/test_(?:vector_stores\.py.*\[([a-z]+)|([a-z]+)_store\.py)")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers, a file's tests run on one, and so do all tests of one vector store:
     servers and models are started once."""
-    for item in items:
-        found = _STORE.search(item.nodeid)
-        group = (found[1] or found[2]) if found else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileOrStore(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            found = _STORE.search(nodeid)
+            return (found[1] or found[2]) if found else nodeid.partition("::")[0]
+
+    return ByFileOrStore(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
