@@ -60,11 +60,11 @@ def test_pace_and_streaming_are_passed_on() -> None:
             options={"base_url": server.url},
             secrets={"api_key": "none"},
             streaming=False,
-            requests_per_minute=300,
+            requests_per_minute=60,
         )
         for _ in range(2):
             assert [chunk.text for chunk in model.stream("?") if chunk.text] == ["Yes."]
-    assert sum(server.gaps) >= 0.18
+    assert sum(server.gaps) >= 0.5  # a second between them as they are sent
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "google_genai", "cohere", "ollama"])
