@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from rag_app.rows import Neighbour, Row, clip
 from rag_app.vector_stores._weaviate_filter import PLACES, encode
 
 if TYPE_CHECKING:
+    from rag_app.types import Metadata
     from rag_app.vector_stores.weaviate import Config
 
 FORMAT: Final = 1
@@ -23,6 +25,12 @@ FORMAT: Final = 1
 
 CONTENT: Final = ["chunk_id", "text", "metadata"]
 """The properties that are read; the others are there to be searched."""
+
+SHORT: Final = 200
+"""Characters of a value that is likely to come again."""
+
+FEW: Final = 100
+"""Fields of a row that surely has not too many tokens."""
 
 PLACE: Final = "vector_store.weaviate"
 
@@ -164,10 +172,30 @@ def to_object(row: Row, metadata: str) -> Any:
 
     held = {"chunk_id": row.id, "text": row.text, "metadata": metadata}
     return DataObject(
-        properties={**held, **encode(row.metadata)},
+        properties={**held, **_list_findable(row.metadata)},
         uuid=encode_id(row.id),
         vector=row.vector.tolist(),
     )
+
+
+def _list_findable(metadata: Metadata) -> dict[str, list[Any]]:
+    """As `encode`, field by field where that is the same: fields come again and again."""
+    if len(metadata) > FEW or not all(map(_is_plain, metadata.values())):
+        return encode(metadata)
+    held: dict[str, list[Any]] = {}
+    for name, value in metadata.items():
+        for found, values in _encode_field(name, value).items():
+            held.setdefault(found, []).extend(values)
+    return held
+
+
+def _is_plain(value: Any) -> bool:
+    return len(value) <= SHORT if isinstance(value, str) else not isinstance(value, (dict, list))
+
+
+@lru_cache(20_000, typed=True)
+def _encode_field(name: str, value: Any) -> dict[str, list[Any]]:
+    return encode({name: value})
 
 
 def to_row(found: Any) -> Row:
