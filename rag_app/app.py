@@ -95,7 +95,7 @@ class RagApp(Parts):
         self, *, progress: Callable[[str, int, int | None], None] = lambda *_: None
     ) -> IngestPlan:
         """What an ingest would do and cost. Reads the sources and the index's own record; asks
-        neither the embedding service nor the vector store, and writes nothing.
+        neither the embedding service nor the vector store, and leaves the index as it was.
 
         Raises:
             SourceError: a source cannot be listed.

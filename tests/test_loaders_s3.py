@@ -166,3 +166,15 @@ def test_a_service_that_is_not_there_is_named_without_keys(endpoint: str, bucket
 def test_a_key_alone_is_refused(endpoint: str, bucket: Any) -> None:
     with pytest.raises(ValueError, match="go together"):
         build(endpoint, bucket, secret_access_key=None)
+
+
+def test_the_environment_sends_requests_nowhere_else(
+    endpoint: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    bucket.put_object(Key="a.txt", Body=b"words")
+    assert list(load(build(endpoint, bucket)).values()) == ["words"]
+    loader = build(endpoint, bucket, endpoint_url=None)
+    assert loader.listing._open().meta.endpoint_url == "https://s3.amazonaws.com"
+    loader.close()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rag_app.money import show_dollars
+
 if TYPE_CHECKING:
     from rag_app.types import Answer, Hit, IngestPlan, IngestReport, SearchResult
 
@@ -147,7 +149,7 @@ def plan_lines(plan: IngestPlan) -> list[str]:
     ]
     if plan.minutes is not None:
         lines.append(f"time: {plan.minutes:.1f} minutes at the rate limit")
-    lines.append("nothing was embedded or written")
+    lines.append("nothing was embedded, and the index is as it was")
     return lines + [f"quarantined: {each.source}: {each.reason}" for each in plan.quarantine]
 
 
@@ -169,7 +171,7 @@ def _cached(report: IngestReport) -> str:
 
 
 def _dollars(amount: float | None) -> str:
-    return "no price known; set embeddings.price" if amount is None else f"${amount:.4f}"
+    return "no price known; set embeddings.price" if amount is None else show_dollars(amount)
 
 
 def _round_dollars(amount: float | None) -> float | None:

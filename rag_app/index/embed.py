@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag_app.errors import BudgetError, IncompleteError, ModelError, TruncationWarning, UsageError
+from rag_app.money import show_dollars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -131,8 +132,8 @@ class Embedding:
         if (self.cost or 0.0) + next_cost > self._max_cost:
             raise BudgetError(
                 "max_cost",
-                f"${self.cost or 0:.4f} is spent, and the next {len(texts)} texts cost about "
-                f"${next_cost:.4f}, more than ${self._max_cost:g} in all",
+                f"{show_dollars(self.cost or 0)} is spent, and the next {len(texts)} texts cost "
+                f"about {show_dollars(next_cost)}, more than {show_dollars(self._max_cost)} in all",
                 "What was embedded is kept. See the rest with `rag-app ingest --plan`, and run it "
                 "again with a higher --max-cost.",
             )

@@ -202,7 +202,10 @@ class Objects:
             config = self.config
             key, secret = config.access_key_id, config.secret_access_key
             settings = Settings(
-                connect_timeout=10, read_timeout=config.timeout, retries={"mode": "standard"}
+                connect_timeout=10,
+                read_timeout=config.timeout,
+                retries={"mode": "standard"},
+                ignore_configured_endpoint_urls=True,  # the config alone says where requests go
             )
             self._client = boto3.session.Session().client(
                 "s3",
