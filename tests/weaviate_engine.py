@@ -77,6 +77,11 @@ class Collection:
     _matrix: tuple[list[Object], Any] | None = None
     _declared: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def compressed(self) -> bool:
+        """Whether its vectors are compressed."""
+        return bool(self.schema["vectorConfig"]["default"]["vectorIndexConfig"]["rq"]["enabled"])
+
     def put(self, id: str, properties: dict[str, Any], vector: Any) -> None:
         """Write one object whole. Raises Rejected."""
         try:

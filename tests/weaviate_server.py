@@ -381,6 +381,8 @@ def _show_result(request: Any, held: Collection, found: Object, distance: float 
             )
         )
     if asked.distance and distance is not None:
+        if held.compressed:  # of compressed vectors distances are rough
+            distance = round(distance, 2)
         metadata.distance, metadata.distance_present = distance, True
     named = request.properties.non_ref_properties
     if request.properties.return_all_nonref_properties or not request.HasField("properties"):

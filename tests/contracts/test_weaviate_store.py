@@ -387,6 +387,18 @@ class TestCollection:
         with pytest.raises(ValidationError, match="0 candidates"):
             weaviate.Config(ef_search=0)
 
+    def test_cosines_stay_exact_when_somebody_compresses_the_vectors(
+        self, server: WeaviateServer, open_store: Callable[..., Store]
+    ) -> None:
+        rows = make_rows(20)
+        open_store(**server.options).upsert(rows)
+        (made,) = server.engine.collections.values()
+        made.schema["vectorConfig"]["default"]["vectorIndexConfig"]["rq"]["enabled"] = True
+        found = open_store(**server.options).search(rows[3].vector, 20)
+        units = [row.vector / np.linalg.norm(row.vector) for row in rows]
+        exact = {row.id: float(unit @ units[3]) for row, unit in zip(rows, units, strict=True)}
+        assert {document.id: cosine for document, cosine in found} == pytest.approx(exact, abs=1e-6)
+
     def test_names_that_weaviate_would_take_for_the_same_are_apart(
         self, server: WeaviateServer, open_store: Callable[..., Store]
     ) -> None:
