@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+RECALL: Final = "recall@10"
 RESULTS: Final = Path(__file__).with_name("results.json")
 
 _TEST: Final = re.compile(r"test_vector_stores\.py::(Test\w+)::\w+(?:\[(.+)\])?")
@@ -20,29 +22,27 @@ _TEST: Final = re.compile(r"test_vector_stores\.py::(Test\w+)::\w+(?:\[(.+)\])?"
 def summarise(reports: list[Any], places: dict[str, str], filters: int) -> dict[str, Any]:
     """The results by place, from pytest's reports of the suite.
 
-    `places` says what each ran against. A test without one (LangChain's, that none of its tests was overridden) counts for each.
+    `places` says what each ran against. A test without a place (LangChain's own, that none of its
+    tests was overridden) counts for every place that ran.
     """
     counts: dict[str, dict[str, Counter[str]]] = {}
     recalls: dict[str, float] = {}
     ran = [r for r in reports if r.when == "call" or not r.passed]
     found = [(r, match) for r in ran if (match := _TEST.search(r.nodeid)) is not None]
-    named = {p for _, match in found for p in places if _is_of(match[2], p, list(places))}
+    seen = {place for _, match in found if (place := _place_of(match[2], places))}
     for report, match in found:
-        for place in (
-            named if match[2] is None else [p for p in named if _is_of(match[2], p, list(places))]
-        ):
-            tally = counts.setdefault(place, {}).setdefault(match[1], Counter())
+        place = _place_of(match[2], places)
+        for each in seen if place is None else {place}:
+            tally = counts.setdefault(each, {}).setdefault(match[1], Counter())
             tally["total"] += 1
             tally["passed"] += report.passed
-            for name, words in report.user_properties:
-                if name == "recall@10":
-                    recalls[place] = float(words.split()[0])
+            recalls |= {each: float(v.split()[0]) for n, v in report.user_properties if n == RECALL}
     return {
         "filters": filters,
         "places": {
             place: {
                 "against": places[place],
-                "recall@10": recalls.get(place),
+                RECALL: recalls.get(place),
                 **{
                     name: f"{t['passed']}/{t['total']}" for name, t in sorted(counts[place].items())
                 },
@@ -53,12 +53,11 @@ def summarise(reports: list[Any], places: dict[str, str], filters: int) -> dict[
     }
 
 
-def _is_of(parameters: str | None, place: str, places: list[str]) -> bool:
-    """Whether a test's parameters begin with this place, and no longer name of one does."""
-    if parameters is None:
-        return False
-    fitting = [p for p in places if parameters == p or parameters.startswith(f"{p}-")]
-    return place == max(fitting, key=len, default=None)
+def _place_of(parameters: str | None, places: Iterable[str]) -> str | None:
+    """The place that a test's parameters begin with: of those that fit, the longest name."""
+    given = parameters or ""
+    fitting = [place for place in places if given == place or given.startswith(f"{place}-")]
+    return max(fitting, key=len, default=None)
 
 
 def write(results: dict[str, Any]) -> None:
