@@ -36,7 +36,8 @@ def summarise(reports: list[Any], places: dict[str, str], filters: int) -> dict[
             tally = counts.setdefault(each, {}).setdefault(match[1], Counter())
             tally["total"] += 1
             tally["passed"] += report.passed
-            recalls |= {each: float(v.split()[0]) for n, v in report.user_properties if n == RECALL}
+            for words in [words for name, words in report.user_properties if name == RECALL]:
+                recalls[each] = float(words.split()[0])
     return {
         "filters": filters,
         "places": {
