@@ -66,9 +66,7 @@ def connect(config: Config) -> Connection:
         ),
         auth_client_secret=Auth.api_key(key.get_secret_value()) if key else None,
         additional_config=AdditionalConfig(
-            timeout=Timeout(
-                init=SECONDS, query=config.timeout, insert=config.timeout
-            ),
+            timeout=Timeout(init=SECONDS, query=config.timeout, insert=config.timeout),
             grpc_config=GrpcConfig(channel_options=[("grpc.max_reconnect_backoff_ms", 5000)]),
         ),
         # They would ask PyPI for a newer client; whether both addresses answer is asked here.
