@@ -1,9 +1,4 @@
-"""A Milvus collection: its name, fields and index, and the reading and writing of its rows.
-
-Milvus's strings end at 65,535 bytes; what is longer of text and metadata goes on in `rest`, a list.
-The key of a row is a digest of its id: of one length, and spread evenly, so that ranges of keys cut
-a collection into pages of one size.
-"""
+"""A Milvus collection: its name, fields and index, and the reading and writing of its rows."""
 
 from __future__ import annotations
 
@@ -13,15 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from rag_app.errors import StoreError
-from rag_app.rows import Row
-from rag_app.vector_stores._milvus_filter import describe
+from rag_app.vector_stores._milvus_entities import LONGEST, METADATA, PIECES, decode_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from rag_app.types import Metadata
@@ -38,26 +30,8 @@ PAGE: Final = 2000
 MOST: Final = 16_384
 """Hits of one search: what a Milvus server allows."""
 
-BATCH_ROWS: Final = 5000
-BATCH_BYTES: Final = 16 * 2**20
-"""What is written at a time: a Milvus server takes 64 MB."""
-
-LARGEST: Final = 48 * 2**20
-"""Bytes of one row."""
-
-LONGEST: Final = 65_535
-"""Bytes of one string."""
-
-PIECE: Final = LONGEST // 4
-"""Characters that surely fit into one."""
-
-PIECES: Final = 4096
-
 CALL_SECONDS: Final = 30
 BUILD_SECONDS: Final = 600
-
-METADATA: Final = ["metadata", "rest"]
-CONTENT: Final = ["id", "text", *METADATA, "vector"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +56,6 @@ def encode_name(name: str) -> str:
     if re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]{0,254}", name) and not name.startswith("rag_app_"):
         return name
     return f"rag_app_{hashlib.sha256(name.encode()).hexdigest()[:40]}"
-
-
-def encode_id(id: str) -> str:
-    """The key of a row."""
-    return hashlib.sha256(id.encode()).hexdigest()[:40]
 
 
 class MilvusCollection:
@@ -173,7 +142,7 @@ class MilvusCollection:
     def search(
         self, vector: NDArray[np.float32], k: int, expression: str, fields: list[str]
     ) -> list[dict[str, Any]]:
-        """The `k` nearest entities as Milvus finds them."""
+        """The `k` nearest entities as Milvus finds them, each with its cosine."""
         (hits,) = self._client.search(
             self.name,
             data=[vector],
@@ -184,7 +153,7 @@ class MilvusCollection:
             search_params={"metric_type": "COSINE", "params": self._index.search_params(k)},
             **self._reading,
         )
-        return [{"pk": hit.id, **hit["entity"]} for hit in hits]
+        return [{**hit["entity"], "pk": hit.id, "cosine": hit["distance"]} for hit in hits]
 
     def read(self, keys: Sequence[str], fields: list[str]) -> list[dict[str, Any]]:
         """The entities of these keys that are there; in halves where Milvus cannot send all."""
@@ -244,77 +213,6 @@ def get_dimension(described: Mapping[str, Any]) -> int:
 def is_too_large(error: Exception) -> bool:
     """Whether Milvus found more than it can send in one answer."""
     return bool(re.search(r"larger than max|exceed.* size|RESOURCE_EXHAUSTED", str(error)))
-
-
-def encode(row: Row, told: bool) -> dict[str, Any]:
-    """The entity of a row."""
-    text, *more_text = _cut(row.text)
-    metadata, *more = _cut(json.dumps(row.metadata, ensure_ascii=False, separators=(",", ":")))
-    entity = {
-        "pk": encode_id(row.id),
-        "id": row.id,
-        "text": text,
-        "metadata": metadata,
-        "rest": [str(len(more_text)), *more_text, *more] if more_text or more else [],
-        "vector": row.vector,
-    }
-    return {**entity, **describe(row.metadata)} if told else entity
-
-
-def decode(entity: Mapping[str, Any]) -> Row:
-    """The row that `encode` was given."""
-    vector = np.asarray(entity["vector"], dtype=np.float32)
-    text, rest = entity["text"], entity["rest"]
-    if rest:
-        text += "".join(rest[1 : 1 + int(rest[0])])
-    return Row(entity["id"], text, vector, decode_metadata(entity))
-
-
-def decode_metadata(entity: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of an entity."""
-    written, rest = entity["metadata"], entity["rest"]
-    if rest:
-        written += "".join(rest[1 + int(rest[0]) :])
-    metadata: dict[str, Any] = json.loads(written)
-    return metadata
-
-
-def cut_batches(entities: list[dict[str, Any]], place: str) -> list[list[dict[str, Any]]]:
-    """The entities in portions that can be written at once.
-
-    Raises:
-        StoreError: one of them is larger than Milvus can hold.
-    """
-    portions: list[list[dict[str, Any]]] = [[]]
-    size = 0
-    for entity in entities:
-        bytes = _measure(entity, place)
-        if len(portions[-1]) == BATCH_ROWS or (portions[-1] and size + bytes > BATCH_BYTES):
-            portions.append([])
-            size = 0
-        portions[-1].append(entity)
-        size += bytes
-    return portions
-
-
-def _measure(entity: dict[str, Any], place: str) -> int:
-    """About the bytes of an entity."""
-    id = entity["id"]
-    if len(id) > PIECE and len(id.encode()) > LONGEST:
-        wrong = f"the id {id[:40]!r}… has more than {LONGEST:,} bytes"
-        raise StoreError(place, wrong, "Give shorter ids.")
-    pieces = (entity["text"], entity["metadata"], *entity["rest"])
-    size = sum(len(each) if each.isascii() else len(each.encode()) for each in pieces)
-    if size > LARGEST:
-        wrong = f"the chunk {id[:80]!r} has more than {LARGEST:,} bytes of text and metadata"
-        raise StoreError(place, wrong, "Split its text.")
-    return size + 4 * len(entity["vector"]) + 200
-
-
-def _cut(text: str) -> list[str]:
-    if len(text) <= PIECE:
-        return [text]
-    return [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
 
 
 def one_of(keys: Sequence[str]) -> str:

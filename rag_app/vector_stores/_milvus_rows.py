@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
-from rag_app.rows import compare, rank
+from rag_app.rows import rank
 from rag_app.urls import show_url
 from rag_app.vector_stores._milvus_collection import (
-    CONTENT,
     FORMAT,
     NOT_FOUND,
     PAGE,
     Index,
     MilvusCollection,
-    cut_batches,
-    decode,
-    encode,
-    encode_id,
     encode_name,
     get_dimension,
 )
+from rag_app.vector_stores._milvus_entities import CONTENT, cut_batches, decode, encode, encode_id
 from rag_app.vector_stores._milvus_filter import render
 from rag_app.vector_stores._milvus_folder import MilvusFolder
 from rag_app.vector_stores._milvus_search import find_among, find_nearest, read_rows
@@ -109,12 +105,10 @@ class MilvusRows:
                     collection.upsert(batch)
 
     def query(self, vector: NDArray[np.float32], k: int, where: Node | None) -> list[Neighbour]:
-        """See `Rows`. Exact in a folder by default, else approximate: may miss a neighbour. The
-        cosines are computed here, exactly."""
-        nothing: list[Row] = []
+        """See `Rows`. Exact in a folder by default, else approximate: may miss a neighbour."""
+        nothing: list[Neighbour] = []
         with self._explain():
-            rows = self._ask(lambda c: self._find_rows(c, vector, k, where), nothing)
-            return rank(compare(rows, vector), k)
+            return rank(self._ask(lambda c: self._find_near(c, vector, k, where), nothing), k)
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
@@ -167,9 +161,9 @@ class MilvusRows:
             page = self._ask(lambda c: c.read_range(bounds, "", CONTENT), nothing)
         return list(map(decode, page))
 
-    def _find_rows(
+    def _find_near(
         self, collection: MilvusCollection, vector: NDArray[np.float32], k: int, where: Node | None
-    ) -> list[Row]:
+    ) -> list[Neighbour]:
         """The `k` nearest rows that match; perhaps more of them."""
         if self._folder is not None:
             self._folder.settle(collection.name)
@@ -182,9 +176,9 @@ class MilvusRows:
             return []
         limit = rendered.where if isinstance(rendered.where, str) else ""
         if rendered.exact:
-            rows = find_nearest(collection, vector, k, limit)
-            if all(matches(where, row.metadata) for row in rows):
-                return rows
+            found = find_nearest(collection, vector, k, limit)
+            if all(matches(where, each.metadata) for each in found):
+                return found
         pairs = collection.list_metadata(limit)
         keys = [key for key, metadata in pairs if matches(where, metadata)]
         return find_among(collection, vector, k, keys)

@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from rag_app.vector_stores._milvus_collection import (
-    CONTENT,
-    MOST,
-    PAGE,
-    decode,
-    is_too_large,
-    one_of,
-)
+from rag_app.rows import compare
+from rag_app.vector_stores._milvus_collection import MOST, PAGE, is_too_large, one_of
+from rag_app.vector_stores._milvus_entities import CONTENT, FOUND, decode, decode_found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from rag_app.rows import Row
+    from rag_app.rows import Neighbour, Row
     from rag_app.vector_stores._milvus_collection import MilvusCollection
 
     Vector = NDArray[np.float32]
@@ -34,7 +29,7 @@ MANY: Final = 10_000
 
 def find_nearest(
     collection: MilvusCollection, vector: Vector, k: int, expression: str
-) -> list[Row]:
+) -> list[Neighbour]:
     """The `k` nearest of the rows that the expression lets pass, all if fewer, in any order.
 
     An approximate index may find fewer than there are, and a server at most `MOST`: then the
@@ -48,34 +43,37 @@ def find_nearest(
 
 def find_among(
     collection: MilvusCollection, vector: Vector, k: int, keys: Sequence[str]
-) -> list[Row]:
+) -> list[Neighbour]:
     """At least the `k` nearest of the rows of these keys, in any order."""
     if len(keys) <= k:
-        return read_rows(collection, keys)
+        return compare(read_rows(collection, keys), vector)
     parts = (keys[start : start + MANY] for start in range(0, len(keys), MANY))
-    return [row for part in parts for row in find_nearest(collection, vector, k, one_of(part))]
+    return [each for part in parts for each in find_nearest(collection, vector, k, one_of(part))]
 
 
-def _search(collection: MilvusCollection, vector: Vector, k: int, expression: str) -> list[Row]:
+def _search(
+    collection: MilvusCollection, vector: Vector, k: int, expression: str
+) -> list[Neighbour]:
     if k <= WHOLE:
         try:
-            return list(map(decode, collection.search(vector, k, expression, CONTENT)))
+            return list(map(decode_found, collection.search(vector, k, expression, FOUND)))
         except Exception as error:
             if not is_too_large(error):
                 raise
-    return read_rows(
-        collection, [hit["pk"] for hit in collection.search(vector, k, expression, [])]
-    )
+    keys = [hit["pk"] for hit in collection.search(vector, k, expression, [])]
+    # With the vectors: a row may have been replaced since, and its cosine is that of what is read.
+    return compare(read_rows(collection, keys), vector)
 
 
 def _compare_all(
     collection: MilvusCollection, vector: Vector, k: int, expression: str
-) -> list[Row]:
+) -> list[Neighbour]:
     cosines = {
         entity["pk"]: float(np.asarray(entity["vector"], dtype=np.float32) @ vector)
         for entity in collection.read_all(expression, ["vector"])
     }
-    return read_rows(collection, sorted(cosines, key=lambda key: -cosines[key])[:k])
+    nearest = sorted(cosines, key=lambda key: -cosines[key])[:k]
+    return compare(read_rows(collection, nearest), vector)
 
 
 def read_rows(collection: MilvusCollection, keys: Sequence[str]) -> list[Row]:

@@ -285,6 +285,25 @@ class TestConfig:
 
 
 class TestCollection:
+    @pytest.mark.parametrize("index", ["flat", "hnsw", "ivf_flat"])
+    def test_every_index_tells_the_exact_cosine(
+        self, index: str, options: dict[str, Any], open_store: Open
+    ) -> None:
+        store = open_store(name_one(), **options, index=index)
+        rows = make_rows(1500)
+        store.upsert(rows)
+        vectors = np.stack([row.vector for row in rows])
+        exact = vectors @ vectors[3] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[3])
+        for sign in (1, -1):
+            found = store.search(sign * 1e-3 * vectors[3], 200)
+            assert [c for _, c in found] == sorted((c for _, c in found), reverse=True)
+            assert [c for _, c in found] == pytest.approx(
+                [sign * exact[document.metadata["n"]] for document, _ in found], abs=1e-5
+            )
+            assert len(found) == 200
+            assert all(-1 <= cosine <= 1 for _, cosine in found)
+        store.drop()
+
     def test_refuses_one_that_another_program_made(
         self, options: dict[str, Any], open_store: Open
     ) -> None:
