@@ -87,7 +87,7 @@ def encode(metadata: Metadata) -> dict[str, Any]:
     held: dict[str, Any] = {}
     for path, value in list_fields(metadata):
         if isinstance(value, (list, dict)):
-            tokens |= {_name("is", path, equality_text(value)), _name("type", path, "other")}
+            tokens |= {_name("is", path, equality_text(value)), _type_token(path, "other")}
             if isinstance(value, list):
                 tokens |= {_name("has", path, equality_text(element)) for element in value}
             continue
@@ -103,7 +103,7 @@ def encode(metadata: Metadata) -> dict[str, Any]:
 def _encode_scalar(path: str, value: Any) -> tuple[tuple[str, str], dict[str, float]]:
     """The tokens and numbers of a field."""
     kind = type_of(value)
-    tokens = _name("is", path, equality_text(value)), _name("type", path, kind)
+    tokens = _name("is", path, equality_text(value)), _type_token(path, kind)
     if kind == "number":
         return tokens, {_number_key(path): to_float(value)}
     numbers = _order_numbers(value) if kind == "string" else []
@@ -137,7 +137,7 @@ def _render(node: Condition, negated: bool) -> Where:
         case Contains(field, part):
             return _render_contains(field, part, negated)
         case Exists(field):
-            types = [_name("type", field, each) for each in TYPES]
+            types = [_type_token(field, each) for each in TYPES]
             return Rendered(_none_of(types) if negated else _any_of(types), exact=True)
 
 
@@ -153,7 +153,7 @@ def _render_values(field: str, values: tuple[Any, ...], negated: bool) -> Where:
 
 
 def _render_number(field: str, operator: Ordering, value: float, negated: bool) -> Where:
-    is_number = _name("type", field, "number")
+    is_number = _type_token(field, "number")
     if abs(value) >= EXACT:
         return Rendered(negated or _any_of([is_number]), exact=False)
     key = _number_key(field)
@@ -168,7 +168,7 @@ def _render_order(field: str, operator: Ordering, value: str, negated: bool) -> 
     if not negated:
         return Rendered(_compare_numbers(field, operator, value, exact), exact)
     beyond = _compare_numbers(field, OPPOSITE[operator], value, exact)
-    no_string = _none_of([_name("type", field, "string")])
+    no_string = _none_of([_type_token(field, "string")])
     return Rendered({"$or": [no_string, beyond]}, exact)
 
 
@@ -189,7 +189,7 @@ def _render_contains(field: str, part: Any, negated: bool) -> Where:
     if negated:
         return Rendered(_none_of(tokens), exact=not isinstance(part, str))
     if isinstance(part, str):
-        return Rendered(_any_of([*tokens, _name("type", field, "string")]), exact=False)
+        return Rendered(_any_of([*tokens, _type_token(field, "string")]), exact=False)
     return Rendered(_any_of(tokens), exact=True)
 
 
@@ -213,6 +213,11 @@ def _name(kind: str, path: str, content: str) -> str:
     """The token for something that is said of a field."""
     said = f"{kind} {len(path)} {path} {content}".encode()
     return base64.urlsafe_b64encode(hashlib.blake2b(said, digest_size=12).digest()).decode()
+
+
+@lru_cache(maxsize=10_000)
+def _type_token(path: str, kind: str) -> str:
+    return _name("type", path, kind)
 
 
 @lru_cache(maxsize=10_000)
