@@ -48,7 +48,7 @@ def load_faiss() -> Any:
             # SWIG's types say so on newer Pythons; nobody here can change it.
             warnings.filterwarnings("ignore", "builtin type .* has no", DeprecationWarning)
             import_module("faiss")
-    return sys.modules["faiss"]
+    return import_module("faiss")  # which waits for another thread that is importing it
 
 
 class FaissIndex:

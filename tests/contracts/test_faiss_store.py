@@ -409,3 +409,34 @@ class TestFolder:
                 stores[which].close()
                 stores[which] = open_store(**kind)
             require_exact(stores[chance.integers(2)])
+
+
+def test_a_thread_waits_until_another_has_imported_faiss(tmp_path: Path) -> None:
+    """The package here tells when it has begun, and goes on when the second thread was started."""
+    (tmp_path / "faiss.py").write_text(
+        "import builtins, time\n"
+        "builtins.begun.set()\n"
+        "builtins.second_started.wait()\n"
+        "time.sleep(0.3)\n"
+        "whole = True\n"
+    )
+    script = (
+        "import builtins, threading\n"
+        "from rag_app.vector_stores._faiss_index import load_faiss\n"
+        "builtins.begun, builtins.second_started = threading.Event(), threading.Event()\n"
+        "first = threading.Thread(target=load_faiss)\n"
+        "first.start()\n"
+        "builtins.begun.wait()\n"
+        "builtins.second_started.set()\n"
+        "print(hasattr(load_faiss(), 'whole'))\n"
+        "first.join()\n"
+    )
+    search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == "True\n", found.stderr
