@@ -43,9 +43,9 @@ def check(app: RagApp) -> Iterator[Check]:
     read: list[str] = []
     for place, section in enumerate(config.sources):
         yield _try(f"sources[{place}] ({section.kind})", partial(_read_source, section, read))
-    yield _try(f"splitter ({config.splitter.kind})", lambda: _split(app))
     embeddings = _try(f"embeddings ({config.embeddings.kind})", lambda: _embed(app))
     yield replace(embeddings, remedy=embeddings.remedy or _warn_of_language(app, read))
+    yield _after(embeddings, f"splitter ({config.splitter.kind})", _split, app)
     store = _after(embeddings, f"vector_store ({config.vector_store.kind})", _keep_a_chunk, app)
     yield store
     retriever = _after(store, f"retriever ({config.retriever.kind})", _build_retriever, app)

@@ -6,6 +6,7 @@ client would do (the clients' own retries are switched off).
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Reply = TypeVar("Reply")
+
+_LOG: Final = logging.getLogger(__name__)
 
 WINDOW: Final = 61.0
 """Seconds over which limits per minute are kept: a minute, and what requests may bunch up by."""
@@ -154,6 +157,7 @@ class Caller:
             stop=tenacity.stop_after_attempt(self._attempts),
             wait=self._choose_wait,
             retry=tenacity.retry_if_exception(_worth_waiting),
+            before_sleep=self._tell,
             reraise=True,
         )
         return retrying(attempt)
@@ -167,6 +171,12 @@ class Caller:
             wrong = f"{self.endpoint.address} asks to wait {wait:.0f} s before the next request"
             return ModelError(self.endpoint.part, wrong, "Run it again then.")
         return explain(error, self.endpoint)
+
+    def _tell(self, state: Any) -> None:
+        """Nobody is left to wonder why nothing happens."""
+        wrong = self.explain(state.outcome.exception()).wrong
+        tries = f"{state.attempt_number} of {self._attempts - 1}"
+        _LOG.warning("%s; trying again in %.1f s (%s)", wrong, state.next_action.sleep, tries)
 
     def _choose_wait(self, state: Any) -> float:
         """What the server asks for, else growing with chance, so that clients do not march in step.

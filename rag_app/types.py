@@ -167,6 +167,8 @@ class IngestPlan:
     """What an ingest would do. `seen == new + unchanged + quarantined + excluded` always holds.
 
     Attributes:
+        rebuild: whether it would refuse without `rebuild`, because the index is in another vector
+            store or of another embedding model; the figures are those of a rebuild then.
         new: documents to be indexed, new ones and changed ones.
         gone: documents in the index that no source has any more.
         chunks: chunks of new documents; those of them that the index has already are `held`.
@@ -195,3 +197,4 @@ class IngestPlan:
     price: float | None
     minutes: float | None
     quarantine: tuple[Unreadable, ...] = field(default=())
+    rebuild: bool = False

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import rag_app
+from rag_app.check import check
 from rag_app.errors import BudgetError, ConfigError, IndexStateError
 from rag_app.index.cache import EmbeddingCache, open_file, open_url
 from tests.http_server import count_words
@@ -235,7 +236,7 @@ class TestIngest:
         config["embeddings"]["batch_size"] = 4
 
         def die(stage: str, done: int, total: int | None) -> None:
-            if stage == "embedding":
+            if stage == "embedding" and done:
                 raise Died
 
         with rag_app.load(config) as app, pytest.raises(Died):
@@ -249,6 +250,27 @@ class TestIngest:
         config = make_config(folder, "http://localhost/v1", index={"cache_url": "ftp://x"})
         with pytest.raises(ConfigError, match="postgresql://"):
             rag_app.load(config)
+
+
+def test_an_ingest_that_stopped_before_its_first_write_leaves_no_answer(
+    folder: Path, server: OpenAIServer
+) -> None:
+    """What is only planned is not there: neither an answer nor "nothing was found"."""
+
+    class Died(BaseException):
+        """As if the process were killed."""
+
+    def die(stage: str, done: int, total: int | None) -> None:
+        if stage == "embedding":
+            raise Died
+
+    with rag_app.load(make_config(folder, server.url)) as app:
+        with pytest.raises(Died):
+            app.ingest(progress=die)
+        for use in (app.search, app.ask):
+            with pytest.raises(IndexStateError, match="did not finish"):
+                use("anything")
+        assert [c.ok for c in check(app) if c.part.startswith("retriever")] == [False]
 
 
 class TestPlan:
@@ -301,6 +323,22 @@ class TestPlan:
             app.ingest(max_cost=0.0)
         with rag_app.load(config) as app:
             assert app.plan().embed == 48
+
+    def test_says_when_an_ingest_would_refuse(self, folder: Path, server: OpenAIServer) -> None:
+        with rag_app.load(make_config(folder, server.url)) as app:
+            app.ingest()
+            assert not app.plan().rebuild
+        other_model = make_config(folder, server.url)
+        other_model["embeddings"]["dimensions"] = 8
+        store = {"kind": "faiss", "path": str(folder / "faiss")}
+        other_store = make_config(folder, server.url, vector_store=store)
+        for config, embed in ((other_model, 48), (other_store, 0)):
+            with rag_app.load(config) as app:
+                plan = app.plan()
+                assert (plan.rebuild, plan.new, plan.held, plan.embed) == (True, 10, 0, embed)
+                with pytest.raises(IndexStateError, match="rebuild"):
+                    app.ingest()
+                assert app.ingest(rebuild=True).embedded == embed
 
     def test_time_is_that_of_the_rate_limits(self, folder: Path, server: OpenAIServer) -> None:
         config = make_config(folder, server.url)

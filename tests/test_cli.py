@@ -84,7 +84,7 @@ def test_check_proves_each_part(run: Run, handbook: Path) -> None:
     assert done.returncode == 0, done.stderr
     checks = json.loads(done.stdout)["checks"]
     parts = [check["part"].split()[0] for check in checks]
-    assert parts == ["sources[0]", "splitter", "embeddings", "vector_store", "retriever", "chain"]
+    assert parts == ["sources[0]", "embeddings", "splitter", "vector_store", "retriever", "chain"]
     assert all(check["ok"] and check["detail"] for check in checks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,6 +136,12 @@ class TestRetries:
         model.embed_query("a")
         assert server.gaps[0] >= 0.9  # the date has whole seconds only
         assert server.gaps[1] >= 0.3
+
+    def test_says_that_it_waits_and_why(self, openai: Any, caplog: Any) -> None:
+        model, _ = openai([Refusal(503, "overloaded", {"retry-after-ms": "10"})])
+        model.embed_query("a")
+        (said,) = [r.getMessage() for r in caplog.records if r.name == "rag_app.remote"]
+        assert re.search(r"failed \(503\): overloaded; trying again in 0\.0 s \(1 of 6\)", said)
 
     def test_an_absurd_wait_is_an_error_at_once(self, openai: Any) -> None:
         model, server = openai([Refusal(429, "tomorrow", {"Retry-After": "86400"})])

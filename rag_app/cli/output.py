@@ -73,6 +73,7 @@ def plan_json(plan: IngestPlan) -> dict[str, Any]:
         "saved": _round_dollars(plan.saved),
         "price": plan.price,
         "minutes": None if plan.minutes is None else round(plan.minutes, 2),
+        "rebuild": plan.rebuild,
         "quarantine": [asdict(each) for each in plan.quarantine],
     }
 
@@ -147,6 +148,11 @@ def plan_lines(plan: IngestPlan) -> list[str]:
         f"tokens: about {plan.tokens:,}",
         f"cost: {_planned_cost(plan)}",
     ]
+    if plan.rebuild:
+        lines.append(
+            "needs --rebuild: the index is in another vector store, or of another embedding model;"
+            " these are the figures of a rebuild"
+        )
     if plan.minutes is not None:
         lines.append(f"time: {plan.minutes:.1f} minutes at the rate limit")
     lines.append("nothing was embedded, and the index is as it was")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from rag_app.index.cache import EmbeddingCache
 
     Vector = NDArray[np.float32]
+
+
+KEPT_AT_ONCE: Final = 32
+"""Texts that a local model embeds between two writes to the cache."""
 
 
 class Embedding:
@@ -88,10 +92,14 @@ class Embedding:
         found = {} if self._cache is None else self._cache.find(distinct)
         wanted = [text for text in distinct if text not in found]
         refused: dict[str, str] = {}
-        if wanted:
-            self._require_budget(wanted)
-            made, refused = self._compute(wanted)
+        # A model of this process is slow: what it has done is kept every few texts.
+        step = len(wanted) if self._usage is not None else KEPT_AT_ONCE
+        for start in range(0, len(wanted), step or 1):
+            part = wanted[start : start + step]
+            self._require_budget(part)
+            made, never = self._compute(part)
             found |= made
+            refused |= never
         self.cached += sum(text in found for text in distinct) - (len(wanted) - len(refused))
         self._count_cached([text for text in distinct if text not in set(wanted)])
         return found, refused

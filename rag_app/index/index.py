@@ -80,7 +80,8 @@ class Index:
             raise IndexStateError(f"index {self.name!r}", "it is empty", remedy)
         self.check_store()
         require_same(self.name, held, self.identity)
-        if self.manifest.get("state") != "ready":
+        unwritten = not self.manifest.count_chunks()  # planned, and no further
+        if unwritten or self.manifest.get("state") != "ready":
             raise IndexStateError(
                 f"index {self.name!r}",
                 "the last ingest did not finish, or one is running",

@@ -205,6 +205,8 @@ class _Writing:
     def write(self) -> None:
         """Embed and write everything staged."""
         self._total = self._index.manifest.count_staged()
+        if self._total:
+            self._progress("embedding", 0, self._total)
         for batch in self._batches():
             vectors = self._embed(batch)
             if not batch:

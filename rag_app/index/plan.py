@@ -34,11 +34,14 @@ def plan(
         SourceError: a source cannot be listed.
         MissingPackageError: a format's parser is not installed.
     """
-    same = index.manifest.get("identity") in (None, index.identity)
-    counting = _Counting(index, keeps=same)
-    reading = Reading(index.manifest, splitter, index.splitter, progress, stage=counting.take)
+    rebuild = _needs_rebuild(index)
+    counting = _Counting(index, keeps=not rebuild)
+    reading = Reading(
+        index.manifest, splitter, index.splitter, progress, anew=rebuild, stage=counting.take
+    )
     found = reading.read(sources)
-    counting.take_waiting()
+    if not rebuild:
+        counting.take_waiting()
     model: Any = index.embeddings
     price = getattr(model, "price", None)
     return IngestPlan(
@@ -58,7 +61,16 @@ def plan(
         price=price,
         minutes=_minutes(model, counting),
         quarantine=tuple(found.quarantine),
+        rebuild=rebuild,
     )
+
+
+def _needs_rebuild(index: Index) -> bool:
+    """Whether an ingest would refuse: what the index holds is in another store, or of another
+    model."""
+    manifest = index.manifest
+    held = manifest.get("store"), manifest.get("identity")
+    return not manifest.is_empty() and held != (index.kind, index.identity)
 
 
 class _Counting:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationInfo, field_validator
 
-from rag_app.errors import SourceError, UsageError
+from rag_app.errors import MissingPackageError, SourceError, UsageError
 from rag_app.options import Field, Options
 from rag_app.spelling import did_you_mean
 from rag_app.types import Origin, Unreadable
@@ -106,6 +106,12 @@ class Community:
                     yield document.model_copy(update={"metadata": metadata})
                 else:
                     yield Unreadable(name, "no text")
+        except ImportError as error:
+            wrong = f"needs a package that is not installed ({error})"
+            remedy = "Install it with pip, as the loader's own documentation says."
+            raise MissingPackageError(
+                f"community:{self._name}", wrong.rstrip("."), remedy
+            ) from error
         except Exception as error:
             wrong = f"the loader failed: {type(error).__name__}: {error}"
             remedy = "See the loader's own documentation."
