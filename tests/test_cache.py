@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +20,9 @@ import pytest
 
 import rag_app
 from rag_app.check import check
-from rag_app.errors import BudgetError, ConfigError, IndexStateError
+from rag_app.errors import BudgetError, ConfigError, IndexStateError, ModelError
 from rag_app.index.cache import EmbeddingCache, open_file, open_url
-from tests.http_server import count_words
+from tests.http_server import Refusal, count_words
 from tests.openai_server import OpenAIServer
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
@@ -92,8 +93,9 @@ class TestPlaces:
         def work(number: int) -> None:
             try:
                 for i in range(20):
-                    cache.keep({f"{number} {i}": [float(number), float(i)]})
-                    assert cache.find([f"{number} {i}"])[f"{number} {i}"].tolist() == [number, i]
+                    cache.keep({f"{number} {i}": [float(number), i + 1.0]})
+                    held = cache.find([f"{number} {i}"])[f"{number} {i}"]
+                    assert held.tolist() == [number, i + 1]
             except BaseException as error:
                 failures.append(error)
 
@@ -271,6 +273,104 @@ def test_an_ingest_that_stopped_before_its_first_write_leaves_no_answer(
             with pytest.raises(IndexStateError, match="did not finish"):
                 use("anything")
         assert [c.ok for c in check(app) if c.part.startswith("retriever")] == [False]
+
+
+class Died(BaseException):
+    """As if the process were killed."""
+
+
+def die_early(stage: str, done: int, total: int | None) -> None:
+    if stage == "embedding":
+        raise Died
+
+
+class TestInterruptions:
+    """What an interrupted ingest left is finished, or given up, and always counted once."""
+
+    def test_a_planned_document_that_cannot_be_read_any_more(
+        self, folder: Path, server: OpenAIServer
+    ) -> None:
+        with rag_app.load(make_config(folder, server.url)) as app:
+            with pytest.raises(Died):
+                app.ingest(progress=die_early)
+            (folder / "docs" / "3.txt").write_text("")
+            (folder / "docs" / "4.txt").unlink()
+            plan, report = app.plan(), app.ingest()
+        assert (plan.new, plan.quarantined, plan.embed) == (8, 1, 38)
+        assert (report.seen, report.indexed, report.quarantined) == (9, 8, 1)
+        assert (report.embedded, report.chunks_total) == (38, 40)
+        assert not [
+            text for text in count_embedded(server) if text.startswith(("Entry 3", "Entry 4"))
+        ]
+
+    def test_what_was_written_and_not_committed_goes_when_its_document_is_refused(
+        self, folder: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = server.answer
+
+        def refuse(method: str, request: Any) -> Any:
+            poisoned = any("POISON" in text for text in request.body["input"])
+            return Refusal(400, "no") if poisoned else real(method, request)
+
+        server.answer = refuse  # type: ignore[method-assign]
+        config = make_config(folder, server.url)
+        with monkeypatch.context() as patch, rag_app.load(config) as app:
+
+            def killed(*_: Any) -> None:
+                raise Died
+
+            patch.setattr("rag_app.index.manifest.Manifest.commit", killed)
+            with pytest.raises(Died):
+                app.ingest()
+        (folder / "docs" / "0.txt").write_text("POISON")
+        with rag_app.load(config) as app:
+            report = app.ingest()
+            assert [each.source for each in report.quarantine] == ["0.txt"]
+            assert report.chunks_total == 45 == app.store.count()
+
+    def test_a_budget_leaves_an_index_as_it_was_though_the_splitter_changed(
+        self, folder: Path, server: OpenAIServer
+    ) -> None:
+        with rag_app.load(make_config(folder, server.url)) as app:
+            app.ingest()
+        splitter = {"kind": "recursive", "chunk_size": 60, "chunk_overlap": 0}
+        changed = make_config(folder, server.url, splitter=splitter)
+        with rag_app.load(changed) as app, pytest.raises(BudgetError):
+            app.ingest(max_cost=0)
+        with rag_app.load(make_config(folder, server.url)) as app:
+            assert app.search("subject s4x2").hits[0].source == "4.txt"
+
+    def test_a_reply_that_is_no_vector_is_not_kept(
+        self, folder: Path, server: OpenAIServer
+    ) -> None:
+        real = server.answer
+
+        def answer_zero(method: str, request: Any) -> Any:
+            made: Any = real(method, request)
+            made["data"][3]["embedding"] = b64encode(np.zeros(1536, "<f4").tobytes()).decode()
+            return made
+
+        server.answer = answer_zero  # type: ignore[method-assign]
+        with rag_app.load(make_config(folder, server.url)) as app:
+            with pytest.raises(ModelError, match="no vector"):
+                app.ingest()
+            server.answer = real  # type: ignore[method-assign]
+            report = app.ingest()
+        assert (report.embedded, report.cached, report.chunks_total) == (1, 47, 50)
+
+    def test_without_a_cache_a_run_pays_for_a_text_once(
+        self, folder: Path, server: OpenAIServer
+    ) -> None:
+        for number in range(100, 160):
+            parts = [f"Entry {number}-{i} tells of subject s{number}x{i} alone." for i in range(4)]
+            ending = "These are the very same words that stand at the end of so many documents."
+            text = "\n\n".join([*parts, ending])
+            (folder / "docs" / f"{number}.txt").write_text(text, encoding="utf-8")
+        memory = make_config(folder, server.url, vector_store={"kind": "memory", "path": None})
+        with rag_app.load(memory) as app:
+            plan, report = app.plan(), app.ingest()
+        assert report.embedded == plan.embed == len(count_embedded(server))
+        assert set(count_embedded(server).values()) == {1}
 
 
 class TestPlan:

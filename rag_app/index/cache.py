@@ -75,7 +75,7 @@ class EmbeddingCache:
             for start in range(0, len(listed), MOST):
                 for key, value in self._cells.get(listed[start : start + MOST]).items():
                     found[keys[key]] = self._decode(value)
-        return found
+        return {text: vector for text, vector in found.items() if vector.any()}
 
     def keep(self, vectors: Mapping[str, Any]) -> None:
         """Keep the vectors of these texts; on disk, or at the server, when it returns.

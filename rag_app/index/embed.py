@@ -45,12 +45,14 @@ class Embedding:
         self._model: Any = model
         self._cache = cache
         self._max_cost = max_cost
-        self._saved_tokens = 0
-        self._usage = getattr(model, "usage", None)
+        self._saved_tokens = self._sent_tokens = 0
+        self._counts = getattr(model, "usage", None) is not None
+        self._dimension: int | None = None
+        self._run: dict[str, Vector] = {}
         self.price: float | None = getattr(model, "price", None)
         if max_cost is not None and (math.isnan(max_cost) or max_cost < 0):
             raise UsageError("max_cost", f"{max_cost} is no amount", "Give US dollars, 0 or more.")
-        if max_cost is not None and self.price is None and self._usage is not None:
+        if max_cost is not None and self.price is None and self._counts:
             wrong = "the price of the embedding model is not known"
             remedy = "Set embeddings.price, in US dollars per million tokens."
             raise UsageError("max_cost", wrong, remedy)
@@ -58,7 +60,7 @@ class Embedding:
     @property
     def tokens(self) -> int | None:
         """Tokens sent since, by the service's own count; None for a local model."""
-        return None if self._usage is None else self._model.usage.tokens - self._usage.tokens
+        return self._sent_tokens if self._counts else None
 
     @property
     def cost(self) -> float | None:
@@ -78,7 +80,7 @@ class Embedding:
         """
         if self._max_cost is not None and self.price is not None:
             listed = list(dict.fromkeys(texts))
-            found = {} if self._cache is None else self._cache.find(listed)
+            found = self._find(listed)
             self._require_budget([text for text in listed if text not in found])
 
     def embed(self, texts: Sequence[str]) -> tuple[dict[str, Vector], dict[str, str]]:
@@ -89,11 +91,11 @@ class Embedding:
             ModelError: the model failed; what it had done is in the cache.
         """
         distinct = list(dict.fromkeys(texts))
-        found = {} if self._cache is None else self._cache.find(distinct)
+        found = self._find(distinct)
         wanted = [text for text in distinct if text not in found]
         refused: dict[str, str] = {}
         # A model of this process is slow: what it has done is kept every few texts.
-        step = len(wanted) if self._usage is not None else KEPT_AT_ONCE
+        step = len(wanted) if self._counts else KEPT_AT_ONCE
         for start in range(0, len(wanted), step or 1):
             part = wanted[start : start + step]
             self._require_budget(part)
@@ -104,8 +106,15 @@ class Embedding:
         self._count_cached([text for text in distinct if text not in set(wanted)])
         return found, refused
 
+    def _find(self, texts: list[str]) -> dict[str, Vector]:
+        """The vectors at hand: of the cache; without one, those paid for earlier in this run."""
+        if self._cache is not None:
+            return self._cache.find(texts)
+        return {text: self._run[text] for text in texts if text in self._run}
+
     def _compute(self, texts: list[str]) -> tuple[dict[str, Vector], dict[str, str]]:
         cut = getattr(self._model, "truncated", 0)
+        sent = self._model.usage.tokens if self._counts else 0
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", TruncationWarning)  # counted in the report instead
@@ -117,6 +126,7 @@ class Embedding:
             return made, {texts[place]: why for place, why in error.refused.items()}
         finally:
             self.truncated += getattr(self._model, "truncated", 0) - cut
+            self._sent_tokens += (self._model.usage.tokens if self._counts else 0) - sent
         if len(vectors) != len(texts):
             raise ModelError(
                 "embeddings",
@@ -126,12 +136,35 @@ class Embedding:
         return self._keep(dict(zip(texts, vectors, strict=True))), {}
 
     def _keep(self, vectors: Mapping[str, Any]) -> dict[str, Vector]:
-        """In the cache before anything else is done with them: they were paid for."""
+        """In the cache before anything else is done with them: they were paid for.
+
+        Raises:
+            ModelError: they are not all vectors of one length; those that are none are not kept.
+        """
         made = {text: np.asarray(vector, dtype=np.float32) for text, vector in vectors.items()}
         self.embedded += len(made)
+        self._check_lengths({vector.size for vector in made.values()})
+        good = {t: v for t, v in made.items() if np.isfinite(v).all() and v.any()}
         if self._cache is not None:
-            self._cache.keep({text: v for text, v in made.items() if np.isfinite(v).all()})
+            self._cache.keep(good)
+        elif self._counts:
+            self._run |= good
+        if bad := next((text for text in made if text not in good), None):
+            wrong = f"the model returned no vector (zero, NaN or infinite) for {bad[:60]!r}"
+            raise ModelError("embeddings", wrong, "Try another model or server; run it again.")
         return made
+
+    def _check_lengths(self, lengths: set[int]) -> None:
+        known = {self._dimension} if self._dimension else set()
+        if len(lengths | known) > 1:
+            listed = ", ".join(map(str, sorted(lengths | known)))
+            wrong = f"the model returned vectors of different lengths ({listed})"
+            remedy = (
+                "See what it serves. To compute every vector anew, run: "
+                "rag-app ingest --rebuild --set index.cache=false"
+            )
+            raise ModelError("embeddings", wrong, remedy)
+        self._dimension = next(iter(lengths), self._dimension)
 
     def _require_budget(self, texts: Sequence[str]) -> None:
         if self._max_cost is None or self.price is None:
@@ -150,7 +183,8 @@ class Embedding:
         """What is in the cache was cut at the window just as well, and cost something once."""
         window = getattr(self._model, "max_tokens", None)
         for text in texts:
-            over = window is not None and len(text) > window
+            # A token has a byte at least; prefixes and special tokens are few.
+            over = window is not None and len(text.encode("utf-8", "replace")) + 300 > window
             if over or self.price is not None:
                 tokens = self._model.count_tokens(text)
                 self._saved_tokens += tokens

@@ -66,14 +66,15 @@ def ingest(
         reading = Reading(index.manifest, splitter, index.splitter, progress, anew=rebuild)
         if rebuild:
             found = reading.read(sources)  # before anything is dropped: it may fail
-            embedding.require_budget_for(index.manifest.staged_texts(held=True))
+            embedding.require_budget_for(_list_due(index, found, held=True))
             _empty(index)
         else:
             _check_held(index)
-            _enter(index)
             found = reading.read(sources)
-            embedding.require_budget_for(index.manifest.staged_texts())
+            embedding.require_budget_for(_list_due(index, found))
+            _enter(index)
         writing = _Writing(index, embedding, progress)
+        writing.abandon(found.abandoned)
         deleted = writing.remove(found.gone)
         writing.write()
         _leave(index)
@@ -117,6 +118,11 @@ def _check_held(index: Index) -> None:
         index.store.drop()  # empty, but shaped for another model's vectors
     if manifest.get("state") == "ready":
         index.check_count()
+
+
+def _list_due(index: Index, found: Findings, *, held: bool = False) -> list[str]:
+    """The texts to be embedded: not those of documents that are gone or cannot be read now."""
+    return index.manifest.staged_texts({*found.gone, *found.abandoned}, held=held)
 
 
 def _enter(index: Index) -> None:
@@ -257,8 +263,16 @@ class _Writing:
 
     def _refuse(self, source: str, reason: str) -> None:
         """Quarantine a document; what the index holds of it stays as it was."""
-        self._index.manifest.unstage(source)
+        self.abandon([source])
         self.refused.append(Unreadable(source, reason))
+
+    def abandon(self, sources: Sequence[str]) -> None:
+        """Give up the planned version of documents, and what an interrupted run wrote of it."""
+        for source in sources:
+            if ids := self._index.manifest.planned_ids(source):
+                self._writes()
+                self._index.store.delete(sorted(ids))
+            self._index.manifest.unstage(source)
 
     def _settle(self, batch: dict[str, list[StagedChunk]]) -> None:
         """The batch is in the store: delete what its documents no longer have, then commit."""

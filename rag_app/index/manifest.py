@@ -18,7 +18,7 @@ from rag_app.errors import IndexStateError
 from rag_app.sqlite_files import connect, is_read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 FORMAT = "1"
@@ -185,6 +185,11 @@ class Manifest:
         query = "SELECT id FROM chunks WHERE source = ? AND NOT staged"
         return {row[0] for row in self._read(query, source)}
 
+    def planned_ids(self, source: str) -> set[str]:
+        """The chunks of a document's planned version that are not of its current one."""
+        query = "SELECT id FROM chunks WHERE source = ? AND staged"
+        return {row[0] for row in self._read(query, source)}
+
     def count_chunks(self) -> int:
         """How many chunks the store should hold once nothing is staged."""
         return int(self._read("SELECT count(*) FROM chunks WHERE NOT staged")[0][0])
@@ -202,10 +207,12 @@ class Manifest:
         rows = self._read("SELECT source FROM documents WHERE staged IS NOT NULL")
         return sorted(row[0] for row in rows)
 
-    def staged_texts(self, *, held: bool = False) -> list[str]:
-        """The texts that wait to be written; those that the store has already only if `held`."""
+    def staged_texts(self, without: Collection[str] = (), *, held: bool = False) -> list[str]:
+        """The texts that wait to be written, but for documents in `without`; those that the store
+        has already only if `held`."""
         written = "" if held else " WHERE id NOT IN (SELECT id FROM chunks WHERE NOT staged)"
-        return [row[0] for row in self._read(f"SELECT text FROM staged{written}")]
+        rows = self._read(f"SELECT source, text FROM staged{written}")
+        return [text for source, text in rows if source not in without]
 
     def staged_chunks(self, source: str) -> list[StagedChunk]:
         """The chunks of a waiting document, in the order of the text."""

@@ -41,7 +41,7 @@ def plan(
     )
     found = reading.read(sources)
     if not rebuild:
-        counting.take_waiting()
+        counting.take_waiting({*found.gone, *found.abandoned})
     model: Any = index.embeddings
     price = getattr(model, "price", None)
     return IngestPlan(
@@ -92,11 +92,11 @@ class _Counting:
             self._named.add(document.source)
             self._count([(c.id, c.text) for c in document.chunks], document.source)
 
-    def take_waiting(self) -> None:
+    def take_waiting(self, without: set[str]) -> None:
         """Count what an interrupted ingest left staged and reading found unchanged since."""
         manifest: Manifest = self._index.manifest
         for source in manifest.staged_sources():
-            if source not in self._named:
+            if source not in self._named | without:
                 self._count([(c.id, c.text) for c in manifest.staged_chunks(source)], source)
 
     def _count(self, chunks: Sequence[tuple[str, str]], source: str) -> None:

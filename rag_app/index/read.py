@@ -40,7 +40,12 @@ class Source:
 
 @dataclass(slots=True)
 class Findings:
-    """What reading found. `gone` may be acted on only when reading ended without an error."""
+    """What reading found. `gone` may be acted on only when reading ended without an error.
+
+    Attributes:
+        abandoned: documents with a version that an interrupted run left waiting, and that cannot
+            be read now.
+    """
 
     indexed: int = 0
     unchanged: int = 0
@@ -49,6 +54,7 @@ class Findings:
     sources: set[str] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
 
 
 class Reading:
@@ -81,6 +87,7 @@ class Reading:
         self._splitter = splitter
         self._splitter_identity = splitter_identity
         self._progress = progress
+        self._due: set[str] = set()
         self._documents: list[StagedDocument] = []
         self._origins: list[tuple[str, str | None, str]] = []
 
@@ -101,6 +108,9 @@ class Reading:
         for origin_name in sorted(self._manifest.origins() - self.found.origins):
             self.found.gone += sorted(self._manifest.versions(origin_name))
         self.found.gone = [s for s in self.found.gone if s not in self.found.sources]
+        dealt_with = self._due.union(self.found.gone)
+        staged = self._manifest.staged_sources()
+        self.found.abandoned = [source for source in staged if source not in dealt_with]
         return self.found
 
     def _read_origin(self, origin: Origin, settings: str) -> None:
@@ -130,9 +140,10 @@ class Reading:
 
     def _keep(self, known: dict[str, Known]) -> None:
         """An unchanged origin: its documents are, but for those an interrupted run left staged."""
-        staged = sum(document.staged for document in known.values())
-        self.found.indexed += staged
-        self.found.unchanged += len(known) - staged
+        staged = {source for source, document in known.items() if document.staged}
+        self._due |= staged
+        self.found.indexed += len(staged)
+        self.found.unchanged += len(known) - len(staged)
         self.found.sources.update(known)
 
     def _load(self, origin: Origin, known: dict[str, Known], settings: str) -> bool:
@@ -185,6 +196,7 @@ class Reading:
         if not chunks:
             self.found.quarantine.append(Unreadable(source, "no text"))
             return
+        self._due.add(source)
         self._documents.append(StagedDocument(source, origin, version, chunks))
         self.found.indexed += 1
 
