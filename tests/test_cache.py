@@ -171,6 +171,10 @@ def count_embedded(server: OpenAIServer) -> Counter[str]:
     return Counter(text for request in server.requests for text in request.body["input"])
 
 
+class Died(BaseException):
+    """As if the process were killed."""
+
+
 class TestIngest:
     """What an ingest takes from the cache, it does not send."""
 
@@ -231,9 +235,6 @@ class TestIngest:
                 assert app.ingest().embedded == embedded
 
     def test_a_killed_ingest_pays_no_text_twice(self, folder: Path, server: OpenAIServer) -> None:
-        class Died(BaseException):
-            """As if the process were killed."""
-
         config = make_config(folder, server.url)
         config["embeddings"]["batch_size"] = 4
 
@@ -259,9 +260,6 @@ def test_an_ingest_that_stopped_before_its_first_write_leaves_no_answer(
 ) -> None:
     """What is only planned is not there: neither an answer nor "nothing was found"."""
 
-    class Died(BaseException):
-        """As if the process were killed."""
-
     def die(stage: str, done: int, total: int | None) -> None:
         if stage == "embedding":
             raise Died
@@ -273,10 +271,6 @@ def test_an_ingest_that_stopped_before_its_first_write_leaves_no_answer(
             with pytest.raises(IndexStateError, match="did not finish"):
                 use("anything")
         assert [c.ok for c in check(app) if c.part.startswith("retriever")] == [False]
-
-
-class Died(BaseException):
-    """As if the process were killed."""
 
 
 def die_early(stage: str, done: int, total: int | None) -> None:
