@@ -8,17 +8,17 @@ for the config alone says where requests go; the system's proxy (`HTTPS_PROXY`) 
 from __future__ import annotations
 
 import re
-import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import tenacity
 
+from rag_app._staying import close_when_collected
 from rag_app.model_errors import can_pass, read_wait
 from rag_app.remote import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 _RETRY_INFO: Final = re.compile(r'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"')
 _BACKOFF: Final = tenacity.wait_exponential_jitter(initial=0.5, max=30, jitter=1)
@@ -35,9 +35,7 @@ class ResendingClient(httpx.Client):
     def __init__(self, max_retries: int, **options: Any) -> None:
         super().__init__(**options)
         self._rules = _rules(max_retries)
-        # The vendors' clients that hold this one never close it, and a `__del__` comes too late
-        # when they are collected in a cycle.
-        weakref.finalize(self, _close, [self._transport, *self._mounts.values()])
+        close_when_collected(self)  # the vendors' clients that hold this one never close it
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """As `httpx.Client.send`; the reply to the last attempt, whatever it is."""
@@ -79,12 +77,6 @@ class AsyncResendingClient(httpx.AsyncClient):
         except httpx.HTTPStatusError as error:
             return error.response
         return response
-
-
-def _close(transports: Iterable[httpx.BaseTransport | None]) -> None:
-    for transport in transports:
-        if transport is not None:
-            transport.close()
 
 
 def _rules(max_retries: int) -> dict[str, Any]:

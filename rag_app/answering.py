@@ -111,7 +111,8 @@ def write(chat_model: BaseChatModel, messages: Sequence[BaseMessage]) -> Iterato
     """The model's reply as it comes.
 
     Raises:
-        ModelError: the model refused, cannot be reached, wrote nothing, or was cut off.
+        ModelError: the model refused, cannot be reached, wrote nothing, was cut off, or ended for
+            a reason that is not known for a good one.
     """
     written, ended = False, ""
     with timed("generate"), chat_model_errors(chat_model):
@@ -120,6 +121,8 @@ def write(chat_model: BaseChatModel, messages: Sequence[BaseMessage]) -> Iterato
             if text := str(chunk.text):
                 written = True
                 yield text
+    if ended not in _CUT:
+        _require_good_end(ended)
     if not written:
         wrong = "the model wrote nothing"
         remedy = "Raise chat_model.max_tokens: a model that reasons may have spent them all."
@@ -128,19 +131,34 @@ def write(chat_model: BaseChatModel, messages: Sequence[BaseMessage]) -> Iterato
         wrong = "the answer was cut off at the longest reply allowed"
         remedy = "Raise it, or ask for less."
         raise ModelError("chat_model.max_tokens", wrong, remedy)
-    if ended in _FILTERED:
-        wrong = "the service's filter cut the answer off"
-        raise ModelError("chat_model", wrong, "Ask in other words, or use another model.")
 
 
-_CUT: Final = frozenset(["length", "max_tokens"])
+_GOOD: Final = frozenset(
+    ["stop", "stop_sequence", "end_turn", "complete", "completed", "eos", "eos_token", "endoftext"]
+)
+"""How vendors say that an answer is whole; an empty string, where a model says nothing."""
+_CUT: Final = frozenset(
+    ["length", "max_tokens", "model_length", "model_context_window_exceeded", "error_limit"]
+)
 _FILTERED: Final = frozenset(["content_filter", "safety", "recitation", "refusal"])
+
+
+def _require_good_end(ended: str) -> None:
+    if not ended or ended in _GOOD:
+        return
+    remedy = "Ask in other words, or use another model."
+    if ended in _FILTERED:
+        wrong = f"the service's filter cut the answer off ({ended})"
+        raise ModelError("chat_model", wrong, remedy)
+    wrong = f"the model ended its answer for the reason {ended!r}, so it may not be whole"
+    raise ModelError("chat_model", wrong, remedy)
 
 
 def _read_end(metadata: Mapping[str, Any]) -> str:
     """Why the model stopped, in lower case, by whatever name its vendor says so."""
     names = ("finish_reason", "stop_reason", "done_reason")
-    return next((str(metadata[name]).lower() for name in names if metadata.get(name)), "")
+    given = next((str(metadata[name]) for name in names if metadata.get(name)), "")
+    return given.rpartition(".")[2].strip().lower()  # an enum's comes with its class's name
 
 
 def last_piece(citations: list[Citation], dropped: int) -> Piece:

@@ -27,8 +27,6 @@ _KEY = re.compile(r"\b(?:sk|pk|gsk|xai|lsv2|hf|AIza|Bearer)[-_ ]?[\w*.-]{8,}", r
 _RETRY_INFO: Final = re.compile(r"'retryDelay': '(\d+(?:\.\d+)?)s'")
 _TIMEOUTS: Final = {"APITimeoutError", "TimeoutError", "TimeoutException"}
 _CONNECTIONS: Final = {"APIConnectionError", "TransportError", "ConnectError", "ConnectionError"}
-_KEY_INVALID: Final = "API_KEY_INVALID"
-"""What Google says of a wrong key, with status 400."""
 _PASSING: Final = frozenset([408, 409, 425, 429, 500, 502, 503, 504, 529])
 """Statuses after which the same request may succeed."""
 _KEY_VARIABLES: Final = {
@@ -39,7 +37,10 @@ _KEY_VARIABLES: Final = {
     "chat-ollama": "OLLAMA_API_KEY",
 }
 """The variable a key is usually in, by what LangChain's class calls its kind."""
-_BAD_KEY: Final = re.compile("API_KEY_INVALID|API key not valid")
+_BAD_KEY: Final = re.compile("API_KEY_INVALID|API key (?:not valid|expired)")
+"""What Google says of a wrong key, with status 400."""
+LONGEST_QUOTE: Final = 300
+"""Characters of a server's words in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Endpoint:
         model: the model's name there.
         variable: the environment variable a key is usually in.
         secrets: what no message may hold.
+        server: the address without secrets, where it is not the vendor's own.
         start: the command that starts such a server on this machine.
         obtain: the command that brings a model to such a server.
     """
@@ -63,12 +65,22 @@ class Endpoint:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     start: str = ""
     obtain: str = ""
+    server: str = ""
 
     def clean(self, words: str) -> str:
         """`words` without secrets and without a full stop."""
         for value in self.secrets:
             words = words.replace(value, "…")
         return _KEY.sub("…", words).rstrip(". ")
+
+    def quote(self, error: Exception) -> str:
+        """The server's own words without secrets, shortened."""
+        # First cleaned, then cut: half of a secret is not known for one.
+        return self.clean(read_message(error))[:LONGEST_QUOTE].rstrip(". ")
+
+    def quote_refusal(self, error: Exception) -> str:
+        """Why a text has no vector."""
+        return f"the embedding model refused its text ({read_status(error)}): {self.quote(error)}"
 
 
 @contextmanager
@@ -96,8 +108,6 @@ def explain(error: Exception, endpoint: Endpoint) -> ModelError:
     part, address = endpoint.part, endpoint.address
     error = _unwrap(error)
     status = read_status(error)
-    if status == 400 and _BAD_KEY.search(read_message(error)):
-        status = 401
     if status is not None:
         return _explain_status(status, error, endpoint)
     names = _names(error)
@@ -122,6 +132,14 @@ def read_status(error: Exception) -> int | None:
         if isinstance(status, int) and 400 <= status <= 599:
             return status
     return None
+
+
+def is_bad_key(error: Exception) -> bool:
+    """Whether the service refused the key, or what the key may do, and not the request."""
+    status = read_status(error)
+    if status == 400:
+        return _BAD_KEY.search(f"{read_message(error)} {error}") is not None
+    return status in (401, 403)
 
 
 def can_pass(error: Exception) -> bool:
@@ -155,31 +173,33 @@ def read_wait(error: Exception) -> float | None:
         when = parsedate_to_datetime(given)
     except ValueError:
         return None
+    if when.tzinfo is None:  # the date says no zone, or "-0000"
+        when = when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
 def read_message(error: Exception) -> str:
-    """The server's own words, shortened."""
+    """The server's own words, as they came: secrets are still in them."""
     body = getattr(error, "body", None) or getattr(error, "details", None)
     if isinstance(body, dict):
         inner = body.get("error", body)
         said = inner.get("message") if isinstance(inner, dict) else inner
         code = inner.get("code") if isinstance(inner, dict) else None
         if said:
-            return f"{said}"[:300] + (f" ({code})" if isinstance(code, str) else "")
+            return f"{said}" + (f" ({code})" if isinstance(code, str) else "")
     said = getattr(error, "error", None)
-    return (said if isinstance(said, str) else str(error))[:300]
+    return said if isinstance(said, str) else str(error)
 
 
 def _explain_status(status: int, error: Exception, endpoint: Endpoint) -> ModelError:
     part, address = endpoint.part, endpoint.address
-    said = endpoint.clean(read_message(error))
-    match 401 if _KEY_INVALID in str(error) else status:
-        case 401 | 403:
-            wrong = f"{address} refused the key ({status})"
-            variable = f" ({endpoint.variable})" if endpoint.variable else ""
-            remedy = f"Set the right key in the variable that api_key names{variable}."
-            return ModelError(f"{part}.api_key", wrong, remedy)
+    said = endpoint.quote(error)
+    if is_bad_key(error):
+        wrong = f"{address} refused the key ({status})"
+        variable = f" ({endpoint.variable})" if endpoint.variable else ""
+        remedy = f"Set the right key in the variable that api_key names{variable}."
+        return ModelError(f"{part}.api_key", wrong, remedy)
+    match status:
         case 404:
             wrong = f"{address} has no model {endpoint.model!r} (404)"
             remedy = "Choose a model the server offers, and see whether base_url ends rightly."

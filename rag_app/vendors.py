@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import ModelError
 from rag_app.options import Secret
+from rag_app.urls import show_url
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
@@ -75,6 +76,16 @@ class Vendor:
                 remedy = f"{use}, or base_url: {self.address} for {self.name}."
                 raise ModelError(f"{part}.base_url", wrong, remedy)
         return self.address
+
+    def name_server(self, address: str) -> str:
+        """Which server computes there, without secrets; empty where it is the vendor itself.
+
+        Another server may give other results by the same model's name.
+        """
+        if self.owns(address):
+            return ""
+        usual = re.fullmatch(self.usual, address) is not None
+        return show_url(self.address if usual else address).rstrip("/")
 
     def _is_usual(self, address: str | None) -> bool:
         """Whether to be sent to `address` is to be sent where requests go anyway."""

@@ -191,7 +191,7 @@ def test_an_ollama_host_that_is_this_machine_is_no_redirection(
     assert find_address(model).rstrip("/") == "http://localhost:11434"
 
 
-@pytest.mark.parametrize("vendor", VENDORS[2:], ids=lambda v: v.name, indirect=True)
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda v: v.name, indirect=True)
 def test_no_redirection_is_followed(vendor: ChatVendor) -> None:
     with vendor.server("Yes.") as elsewhere:
         moved = Refusal(307, "moved", {"Location": elsewhere.url})

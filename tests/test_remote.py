@@ -251,11 +251,10 @@ class TestBatches:
         model, server = openai(query_prefix="query: ", document_prefix="passage: ")
         model.embed_query("a")
         model.embed_documents(["b"])
-        assert [request.body["input"] for request in server.requests] == [
-            ["query: a"],
-            ["passage: b"],
-        ]
-        assert model.identity == {"query_prefix": "query: ", "document_prefix": "passage: "}
+        sent = [request.body["input"] for request in server.requests]
+        assert sent == [["query: a"], ["passage: b"]]
+        named = {"query_prefix": "query: ", "document_prefix": "passage: ", "server": server.url}
+        assert model.identity == named
 
     def test_a_text_that_no_minute_can_hold_is_refused(self, openai: Any) -> None:
         model, server = openai(tokens_per_minute=10)

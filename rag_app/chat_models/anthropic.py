@@ -48,7 +48,16 @@ def build(config: Config) -> BaseChatModel:
         ModelError: Anthropic itself is meant, and there is no key; or the environment names another
             server than the config.
     """
+    from anthropic import (
+        DEFAULT_CONNECTION_LIMITS,
+        AsyncClient,
+        Client,
+        DefaultAsyncHttpxClient,
+        DefaultHttpxClient,
+    )
     from langchain_anthropic import ChatAnthropic
+
+    from rag_app._staying import open_async_client, open_client
 
     address = config.find_address()
     made = ChatAnthropic(
@@ -61,6 +70,11 @@ def build(config: Config) -> BaseChatModel:
         max_retries=config.max_retries,
         **config.for_langchain(),
     )
+    # As LangChain makes them, which leaves no choice of the HTTP client.
+    http = open_client(DefaultHttpxClient, config.timeout)
+    made.__dict__["_client"] = Client(**made._client_params, http_client=http)
+    http = open_async_client(DefaultAsyncHttpxClient, DEFAULT_CONNECTION_LIMITS, config.timeout)
+    made.__dict__["_async_client"] = AsyncClient(**made._client_params, http_client=http)
     if not ANTHROPIC.owns(address):
         for client in (made._client, made._async_client):
             # The client took these from the environment, where they are meant for Anthropic.

@@ -57,6 +57,9 @@ def build(config: Config) -> BaseChatModel:
             server than the config.
     """
     from langchain_openai import ChatOpenAI
+    from openai import DEFAULT_CONNECTION_LIMITS, DefaultAsyncHttpxClient, DefaultHttpxClient
+
+    from rag_app._staying import open_async_client, open_client
 
     address = config.find_address()
     made = ChatOpenAI(
@@ -64,6 +67,10 @@ def build(config: Config) -> BaseChatModel:
         base_url=address,
         api_key=config.find_key(),
         openai_proxy=None,
+        http_client=open_client(DefaultHttpxClient, config.timeout),
+        http_async_client=open_async_client(
+            DefaultAsyncHttpxClient, DEFAULT_CONNECTION_LIMITS, config.timeout
+        ),
         timeout=config.timeout,
         max_retries=config.max_retries,
         stream_usage=True,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from langchain_core.embeddings import Embeddings
 
 from rag_app.errors import IncompleteError, ModelError, RagAppError, TruncationWarning
-from rag_app.model_errors import read_message, read_status
+from rag_app.model_errors import is_bad_key, read_status
 from rag_app.token_estimate import estimate_spans, estimate_tokens
 
 if TYPE_CHECKING:
@@ -105,8 +105,14 @@ class RemoteEmbeddings(Embeddings):
 
     @property
     def identity(self) -> dict[str, str]:
-        """The prefixes in force, for they decide the vectors, whoever named them."""
-        return {f"{name}_prefix": words for name, words in self._prefixes.items()}
+        """What decides the vectors beside the config: the prefixes in force, whoever named them.
+
+        And the server, where it is not the vendor's own: another may compute other vectors by a
+        model of the same name.
+        """
+        named = {f"{name}_prefix": words for name, words in self._prefixes.items()}
+        server = self._caller.endpoint.server
+        return {**named, "server": server} if server else named
 
     @property
     def max_tokens(self) -> int | None:
@@ -146,6 +152,7 @@ class RemoteEmbeddings(Embeddings):
         """
         done: dict[int, list[float]] = {}
         refused: dict[int, str] = {}
+        row: list[int] = []
         waiting = list(self._batches(texts))[::-1]
         while waiting:
             batch = self._cut(waiting)
@@ -157,11 +164,14 @@ class RemoteEmbeddings(Embeddings):
                 if not self._is_about_the_texts(error, done):
                     self._stop(self._caller.explain(error), done, refused)
                 if len(batch) == 1:
-                    refused[batch[0]] = self._reason(error)
+                    refused[batch[0]] = self._caller.endpoint.quote_refusal(error)
+                    row.append(batch[0])
+                    self._doubt(row, done, refused)
                 else:
                     waiting += self._halve(batch, error)
             else:
                 done.update(zip(batch, vectors, strict=True))
+                row.clear()
         self._warn([texts[place] for place in done])
         if refused:
             wrong = f"{len(refused)} of {len(texts)} texts were refused: {refused[min(refused)]}"
@@ -259,7 +269,7 @@ class RemoteEmbeddings(Embeddings):
     def _is_about_the_texts(self, error: Exception, done: dict[int, list[float]]) -> bool:
         """Whether other texts may pass: a wrong model or option refuses even the plainest."""
         status = read_status(error)
-        if status not in REFUSED:
+        if status not in REFUSED or is_bad_key(error):
             return False
         if status == 413 or done or self._usage.requests:
             return True
@@ -269,9 +279,20 @@ class RemoteEmbeddings(Embeddings):
             return False  # the caller explains the first error, which says the same
         return True
 
-    def _reason(self, error: Exception) -> str:
-        said = self._caller.endpoint.clean(read_message(error))
-        return f"the embedding model refused its text ({read_status(error)}): {said}"
+    def _doubt(self, row: list[int], done: dict[int, list[float]], refused: dict[int, str]) -> None:
+        """After two texts refused in a row: whether even the plainest is, and then give up.
+
+        An account that is closed on the way is no fault of the texts: those of the row are not
+        called refused. Once for each row.
+        """
+        if len(row) != 2:
+            return
+        try:
+            self._request(["a"], "document")
+        except Exception as error:
+            for place in row:
+                del refused[place]
+            self._stop(self._caller.explain(error), done, refused)
 
     def _stop(
         self, error: RagAppError, done: dict[int, list[float]], refused: dict[int, str]

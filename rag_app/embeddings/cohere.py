@@ -112,6 +112,7 @@ def build(config: Config) -> RemoteEmbeddings:
         config.model,
         COHERE.key_variables[0],
         (key.get_secret_value(),),
+        server=COHERE.name_server(address),
     )
     limits = Limits(MAX_TEXTS, MAX_REQUEST_TOKENS)
     made = RemoteEmbeddings(send, Caller(endpoint, config), card, config, limits, config.dimensions)

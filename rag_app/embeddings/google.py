@@ -133,6 +133,7 @@ def build(config: Config) -> RemoteEmbeddings:
         config.model,
         GOOGLE.key_variables[0],
         (key.get_secret_value(),),
+        server=GOOGLE.name_server(address),
     )
     limits = Limits(MAX_TEXTS, MAX_REQUEST_TOKENS)
     return RemoteEmbeddings(send, Caller(endpoint, config), card, config, limits, config.dimensions)

@@ -114,6 +114,7 @@ def build(config: Config) -> RemoteEmbeddings:
         config.model,
         OLLAMA.key_variables[0],
         (secret,) if secret else (),
+        server=OLLAMA.name_server(address),
         start="" if OLLAMA.owns(address) else "ollama serve",
         obtain=f"ollama pull {config.model}",
     )

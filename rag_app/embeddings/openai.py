@@ -65,8 +65,11 @@ def build(config: Config) -> RemoteEmbeddings:
             server than the config.
         UsageError: the model is known not to have vectors of that many dimensions.
     """
-    from openai import OpenAI, omit
+    from dataclasses import replace
 
+    from openai import DefaultHttpxClient, OpenAI, omit
+
+    from rag_app._staying import open_client
     from rag_app.embeddings._remote import Limits, Purpose, RemoteEmbeddings, Sent
     from rag_app.model_cards import check_dimension, find_card
     from rag_app.model_errors import Endpoint, show_address
@@ -77,9 +80,14 @@ def build(config: Config) -> RemoteEmbeddings:
     address = OPENAI.find_address("embeddings", config.base_url)
     key = OPENAI.find_key("embeddings", config.api_key, config.base_url, _WITHOUT_KEY)
     client = OpenAI(
-        api_key=key.get_secret_value(), base_url=address, timeout=config.timeout, max_retries=0
+        api_key=key.get_secret_value(),
+        base_url=address,
+        timeout=config.timeout,
+        max_retries=0,
+        http_client=open_client(DefaultHttpxClient, config.timeout),
     )
     if not OPENAI.owns(address):
+        card = replace(card, price=None)  # OpenAI's, not this server's
         # The client took these from the environment, where they are meant for OpenAI.
         client.organization = client.project = None
         client._custom_headers = {}
@@ -98,6 +106,7 @@ def build(config: Config) -> RemoteEmbeddings:
         config.model,
         OPENAI.key_variables[0],
         (key.get_secret_value(),),
+        server=OPENAI.name_server(address),
     )
     return RemoteEmbeddings(
         send,
