@@ -14,6 +14,9 @@ import docx
 import openpyxl
 import pptx
 import pytest
+from openpyxl.styles import Font, PatternFill
+from openpyxl.worksheet.formula import ArrayFormula
+from openpyxl.worksheet.table import Table
 
 from rag_app.parsers import eml, epub, xlsx
 from rag_app.parsers import pptx as pptx_parser
@@ -77,6 +80,40 @@ def test_pptx_slides_are_pages_with_their_titles_tables_and_notes() -> None:
     assert (piece.metadata["title"], piece.metadata["author"]) == ("Plan of work", "Ann")
 
 
+def test_pptx_text_with_the_id_of_the_title_is_kept() -> None:
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[5])
+    slide.shapes.title.text = "Title"
+    box = slide.shapes.add_textbox(0, 0, 9, 9)
+    box.text_frame.text = "body"
+    box.element.nvSpPr.cNvPr.set("id", str(slide.shapes.title.shape_id))
+    assert only(pptx_parser.parse(save(deck), {})).text == "Title\n\nbody"
+
+
+@pytest.mark.parametrize(
+    ("choice", "fallback", "shown"),
+    [("new", "old", "new"), (None, "old", "old"), ("new", None, "new")],
+)
+def test_pptx_alternatives_are_read_once_in_their_place(
+    choice: str | None, fallback: str | None, shown: str
+) -> None:
+    namespace = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+    deck = pptx.Presentation()
+    shapes = deck.slides.add_slide(deck.slide_layouts[6]).shapes
+    tree = shapes.element
+    both = tree.makeelement(f"{namespace}AlternateContent", {})
+    for name, text in (("Choice", choice), ("Fallback", fallback)):
+        branch = tree.makeelement(f"{namespace}{name}", {})
+        both.append(branch)
+        if text is not None:
+            box = shapes.add_textbox(0, 0, 9, 9)
+            box.text_frame.text = text
+            branch.append(box.element)
+    tree.append(both)
+    shapes.add_textbox(0, 0, 9, 9).text_frame.text = "after"
+    assert only(pptx_parser.parse(save(deck), {})).text == f"{shown}\n\nafter"
+
+
 @pytest.mark.data
 def test_pptx_of_another_program(data: Data) -> None:
     piece = only(pptx_parser.parse((data("file-types") / "pptx.pptx").read_bytes(), {}))
@@ -137,6 +174,60 @@ def test_xlsx_a_formula_without_its_result_is_not_lost() -> None:
     assert "=SUM(B2:B9)" in only(xlsx.parse(save(book), {})).text
 
 
+def test_xlsx_an_array_formula_without_its_result_is_its_text() -> None:
+    book = openpyxl.Workbook()
+    book.active["A1"] = "Total"
+    book.active["B1"] = ArrayFormula("B1:B2", "=SUM(C1:C9*D1:D9)")
+    assert only(xlsx.parse(save(book), {})).text == "Sheet\nTotal | =SUM(C1:C9*D1:D9)"
+
+
+def fill_people(first: tuple[str, str]) -> openpyxl.Workbook:
+    book = openpyxl.Workbook()
+    for row in (first, ("Bob", "Rome"), ("Cy", "Oslo")):
+        book.active.append(row)
+    return book
+
+
+def test_xlsx_a_first_row_like_the_others_is_no_header() -> None:
+    piece = only(xlsx.parse(save(fill_people(("Alice", "Paris"))), {}))
+    assert piece.text == "Sheet\nAlice | Paris\nBob | Rome\nCy | Oslo"
+
+
+def make_bold(book: openpyxl.Workbook, rows: int = 1) -> None:
+    for row in book.active.iter_rows(max_row=rows):
+        for cell in row:
+            cell.font = Font(bold=True)
+
+
+def make_coloured(book: openpyxl.Workbook) -> None:
+    for cell in book.active[1]:
+        cell.fill = PatternFill("solid", fgColor="DDDDDD")
+
+
+def make_filtered(book: openpyxl.Workbook) -> None:
+    book.active.auto_filter.ref = "A1:B3"
+
+
+def make_table(book: openpyxl.Workbook) -> None:
+    book.active.add_table(Table(displayName="People", ref="A1:B3"))
+
+
+@pytest.mark.parametrize("mark", [make_bold, make_coloured, make_filtered, make_table])
+def test_xlsx_a_first_row_set_off_from_the_others_is_a_header(
+    mark: Callable[[openpyxl.Workbook], None],
+) -> None:
+    book = fill_people(("Name", "City"))
+    mark(book)
+    piece = only(xlsx.parse(save(book), {}))
+    assert piece.text == "Sheet\nName: Bob; City: Rome\nName: Cy; City: Oslo"
+
+
+def test_xlsx_a_first_row_as_bold_as_the_next_is_no_header() -> None:
+    book = fill_people(("Alice", "Paris"))
+    make_bold(book, rows=3)
+    assert "Alice | Paris\nBob | Rome" in only(xlsx.parse(save(book), {})).text
+
+
 @pytest.mark.data
 def test_xlsx_of_another_program_has_every_cell(data: Data) -> None:
     file = data("file-types") / "xlsx.xlsx"
@@ -174,8 +265,7 @@ PACKAGE = """<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl
 <manifest><item id="two" href="b%20two.xhtml" media-type="application/xhtml+xml"/>
 <item id="one" href="a.xhtml" media-type="application/xhtml+xml"/>
 <item id="pic" href="p.png" media-type="image/png"/></manifest>
-<spine><itemref idref="one"/><itemref idref="two"/><itemref idref="pic"/><itemref idref="gone"/>
-</spine></package>"""
+<spine><itemref idref="one"/><itemref idref="two"/><itemref idref="pic"/></spine></package>"""
 ONE = """<html xmlns="http://www.w3.org/1999/xhtml"><head><title>no</title></head><body>
 <h1>First <em>words</em></h1><p>A &#8220;well&#8221; is <b>deep</b>.</p>
 <ul><li>one<p>inner</p></li><li>two</li></ul><pre>a
@@ -184,8 +274,8 @@ TWO = """<html xmlns="http://www.w3.org/1999/xhtml"><body>loose <div>boxed</div>
 <p>End.</p></body></html>"""
 
 
-def make_book(**changes: str | None) -> bytes:
-    files = {
+def make_book(**changes: str | bytes | None) -> bytes:
+    files: dict[str, str | bytes | None] = {
         "mimetype": "application/epub+zip",
         "META-INF/container.xml": CONTAINER,
         "OEBPS/book.opf": PACKAGE,
@@ -232,11 +322,71 @@ def test_epub_cannot_reach_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("page", "blocks"),
+    [
+        ("<html><p>caf&eacute; 5&nbsp;km &mdash; &lt;ok&gt;</p></html>", ["café 5 km — <ok>"]),
+        ("<html><p>AT&T and R&D; a < b</p></html>", ["AT&T and R&D; a < b"]),
+        ("<html><p>one<br/>two</p><pre>a<br/>b</pre></html>", ["one two", "a\nb"]),
+        ("<html><body><p>1</p></body></html><html><body><p>2</p></body></html>", ["1", "2"]),
+        ("<html><p>a<!-- no -->b</p><pre><![CDATA[x<y]]></pre></html>", ["ab", "x<y"]),
+        ("<html><head><script src='x'/></head><body>a<div/>b</body></html>", ["a", "b"]),
+        ('<?xml version="1.0" encoding="iso-8859-1"?><html><p>ü</p></html>', ["ü"]),
+        ("", [""]),
+    ],
+)
+def test_epub_chapters_are_read_as_a_reader_shows_them(page: str, blocks: list[str]) -> None:
+    data = page.encode("latin-1" if "iso-8859-1" in page else "utf-8")
+    changes: dict[str, str | bytes | None] = {
+        "OEBPS/a.xhtml": data,
+        "OEBPS/b two.xhtml": "<p>z</p>",
+    }
+    book = make_book(**changes)
+    assert only(epub.parse(book, {})).text.split("\n\n") == [*filter(None, blocks), "z"]
+
+
+@pytest.mark.parametrize("media_type", ["application/xml", "application/x-dtbook+xml"])
+def test_epub_chapters_of_other_text_types_are_read(media_type: str) -> None:
+    package = PACKAGE.replace("application/xhtml+xml", media_type)
+    assert "First words" in only(epub.parse(make_book(**{"OEBPS/book.opf": package}), {})).text
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "reason"),
+    [
+        ({"OEBPS/a.xhtml": None}, "OEBPS/a.xhtml", "not in the file"),
+        ({"OEBPS/book.opf": PACKAGE.replace('id="one"', 'id="1"')}, "one", "no such item"),
+        (
+            {"OEBPS/book.opf": PACKAGE.replace("image/png", "application/pdf")},
+            "OEBPS/p.png",
+            "'application/pdf' cannot be read",
+        ),
+    ],
+)
+def test_epub_names_the_chapter_it_cannot_read(
+    change: dict[str, str | None], part: str, reason: str
+) -> None:
+    piece, broken = epub.parse(make_book(**change), {})
+    assert isinstance(piece, Parsed)
+    assert "End." in piece.text
+    assert isinstance(broken, Broken)
+    assert broken.part == part
+    assert reason in broken.reason
+
+
+def test_epub_reads_the_fallback_of_a_type_it_cannot_read() -> None:
+    package = PACKAGE.replace("image/png", "application/pdf").replace(
+        'id="pic"', 'id="pic" fallback="two"'
+    )
+    piece = only(epub.parse(make_book(**{"OEBPS/book.opf": package}), {}))
+    assert piece.text.count("End.") == 2
+
+
+@pytest.mark.parametrize(
     ("given", "reason"),
     [
         (b"PK\x03\x04 no zip", "not a readable EPUB"),
         (make_book(**{"META-INF/container.xml": None}), "container.xml"),
-        (make_book(**{"OEBPS/a.xhtml": None}), "a.xhtml"),
+        (make_book(**{"OEBPS/a.xhtml": None, "OEBPS/b two.xhtml": None}), "a.xhtml.*b two.xhtml"),
         (make_book(**{"OEBPS/a.xhtml": "<p> </p>", "OEBPS/b two.xhtml": "<p/>"}), "no text"),
         (
             make_book(
@@ -320,6 +470,80 @@ def test_eml_attachments_are_documents_and_unreadable_ones_are_named() -> None:
     assert "logo.png" not in found
     (forwarded,) = (piece for part, piece in found.items() if part and part.endswith(".eml"))
     assert "see the paper." in forwarded.text  # type: ignore[union-attr]
+
+
+TEXT = "Content-Type: text/plain\n\nhello"
+HTML = "Content-Type: text/html\n\n<p>marked up</p>"
+CSV = """Content-Type: text/csv; name="x.csv"
+Content-Disposition: attachment; filename="x.csv"
+
+a,b
+1,2
+"""
+FOOTER = "Content-Type: text/plain\n\nfooter"
+
+
+def nest(kind: str, *parts: str) -> str:
+    boundary = f"b{sum(map(len, parts))}"
+    inner = "".join(f"--{boundary}\n{part}\n" for part in parts)
+    return f'Content-Type: multipart/{kind}; boundary="{boundary}"\n\n{inner}--{boundary}--\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "body"),
+    [
+        (CSV, ""),
+        (nest("alternative", TEXT, nest("mixed", HTML, CSV)), "hello"),
+        (nest("mixed", nest("alternative", TEXT, nest("mixed", HTML, CSV))), "hello"),
+        (nest("mixed", nest("related", HTML, CSV)), "marked up"),
+        (nest("related", HTML, CSV), "marked up"),
+        (nest("mixed", nest("mixed", TEXT, CSV), FOOTER), "hello\n\nfooter"),
+        (
+            nest("alternative", "Content-Type: text/plain\n\n ", nest("mixed", HTML, CSV)),
+            "marked up",
+        ),
+        (nest("mixed", CSV, TEXT.replace("plain", 'plain; name="body"')), "hello"),
+    ],
+)
+def test_eml_attachments_are_found_wherever_they_are_nested(content: str, body: str) -> None:
+    message, *rows = eml.parse(f"Subject: s\nMIME-Version: 1.0\n{content}".encode(), {})
+    assert isinstance(message, Parsed)
+    assert message.text == f"Subject: s\n\n{body}".strip()
+    assert message.metadata["attachments"] == ["x.csv"]
+    assert [(row.part, row.text) for row in rows if isinstance(row, Parsed)] == [
+        ("x.csv#row=2", "a: 1\nb: 2")
+    ]
+
+
+def test_eml_forwarded_messages_keep_their_own_parts() -> None:
+    inner = f"Content-Type: message/rfc822\n\nSubject: inner\n{nest('mixed', TEXT, CSV)}"
+    outer = f"Subject: s\n{nest('mixed', FOOTER, inner)}"
+    message, *pieces = eml.parse(outer.encode(), {})
+    assert isinstance(message, Parsed)
+    assert message.text == "Subject: s\n\nfooter"
+    assert message.metadata["attachments"] == ["attachment 1.eml"]
+    assert [piece.part for piece in pieces] == [
+        "attachment 1.eml",
+        "attachment 1.eml#x.csv#row=2",
+    ]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "us-ascii", "x-unknown"])
+def test_eml_bytes_outside_the_stated_encoding_are_told_from_the_text(charset: str) -> None:
+    words = "Die Brücke über den Fluß wurde im März für größere Fahrzeuge geöffnet. " * 4
+    head = f"Subject: s\nContent-Type: text/plain; charset={charset}\n"
+    mail = f"{head}Content-Transfer-Encoding: 8bit\n\n".encode() + words.encode("cp1252")
+    piece = only(eml.parse(mail, {}))
+    assert piece.text == f"Subject: s\n\n{words.strip()}"
+    assert piece.metadata["encoding"].startswith("cp125")  # told as a guess
+
+
+def test_eml_attached_text_is_in_the_encoding_its_header_states() -> None:
+    csv = CSV.replace("text/csv;", "text/csv; charset=koi8-r;").replace("1,2", "щи,2")
+    mail = f"Subject: s\n{nest('mixed', TEXT, csv)}".encode("koi8-r")
+    _, row = eml.parse(mail, {})
+    assert isinstance(row, Parsed)
+    assert row.text == "a: щи\nb: 2"
 
 
 @pytest.mark.data

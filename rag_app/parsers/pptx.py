@@ -6,7 +6,7 @@ A slide is a page. Charts, pictures and what only a layout shows are left out.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from zipfile import BadZipFile
 
 from rag_app.parsers.docx import COMPOUND
@@ -14,6 +14,12 @@ from rag_app.parsers.parsed import Broken, Parsed, ParseError, refuse_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+_COMPATIBILITY: Final = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_SHAPES: Final = [
+    f"{{http://schemas.openxmlformats.org/presentationml/2006/main}}{name}"
+    for name in ("sp", "grpSp", "graphicFrame", "cxnSp", "pic")
+]
 
 
 def parse(data: bytes, _options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
@@ -49,16 +55,35 @@ def _open(data: bytes) -> Any:
 
 def _read_slide(slide: Any) -> tuple[str, list[str]]:
     """The title, "" for none, and the texts: the title first, the speaker's notes last."""
+    _unfold(slide.shapes.element)
     holder = slide.shapes.title
     title = " ".join(holder.text_frame.text.split()) if holder is not None else ""
     parts = [title] if title else []
     for shape in slide.shapes:
-        if holder is None or shape.shape_id != holder.shape_id:
+        if holder is None or shape.element is not holder.element:  # ids are not always unique
             parts += _read_shape(shape)
     if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
         notes = _clean(slide.notes_slide.notes_text_frame.text)
         parts += [f"Notes: {notes}"] if notes else []
     return title, parts
+
+
+def _unfold(tree: Any) -> None:
+    """Put in place of each alternative its first choice with a shape, else its fallback.
+
+    python-pptx does not see what stands inside one. ECMA-376, part 3, section 7.6.
+    """
+    while (found := next(tree.iter(f"{_COMPATIBILITY}AlternateContent"), None)) is not None:
+        branches = [*found.iterchildren(f"{_COMPATIBILITY}Choice")]
+        branches += found.iterchildren(f"{_COMPATIBILITY}Fallback")
+        chosen = next((each for each in branches if _has_shape(each)), None)
+        for element in list(chosen) if chosen is not None else []:
+            found.addprevious(element)
+        found.getparent().remove(found)
+
+
+def _has_shape(branch: Any) -> bool:
+    return next(branch.iter(*_SHAPES), None) is not None
 
 
 def _read_shape(shape: Any) -> Iterator[str]:
