@@ -136,3 +136,31 @@ def test_errors_while_asking_are_ours() -> None:
         model = build("openai:model-1", options=options, secrets={"api_key": "none"})
         with pytest.raises(ModelError, match="has no model 'model-1'"), chat_model_errors(model):
             model.invoke("?")
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda v: v.name)
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_environments_key_is_not_sent_to_another_server(
+    vendor: Any, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = PROVIDERS.get(vendor.name, vendor.name)
+    monkeypatch.setenv(vendor.key, "sk-environment")
+    options = {"base_url": "http://elsewhere.example.org"}
+    given = {"client_options": {"api_endpoint": "x.example.org"}} if nested else options
+    words = r"not an address of '\w+' itself.*secrets: \{api_key: \$\{VARIABLE\}\}"
+    with pytest.raises(ModelError, match=words) as raised:
+        build(f"{provider}:model-1", options=given)
+    assert "sk-environment" not in str(raised.value)
+
+
+def test_the_environments_key_is_sent_to_the_vendor_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
+    model = build("openai:model-1", options={"base_url": "https://api.openai.com/v1"})
+    assert model.openai_api_key.get_secret_value() == "sk-environment"
+
+
+def test_an_address_of_a_provider_without_a_backend_here_needs_its_key() -> None:
+    with pytest.raises(ModelError, match="not an address of 'groq' itself"):
+        build("groq:m", options={"base_url": "https://elsewhere.example.org"})

@@ -88,3 +88,73 @@ def test_a_loader_that_fails_is_named(tmp_path: Path) -> None:
     loader = build("TextLoader", file_path=str(tmp_path / "missing.txt"))
     with pytest.raises(SourceError, match="community:TextLoader"):
         loader.load()
+
+
+def load_documents(config: dict[str, Any], folder: Path, *sources: dict[str, Any]) -> Any:
+    file = folder / "rag-app.yaml"
+    listed = [{"kind": "community", **source} for source in sources]
+    file.write_text(json.dumps({**config, "sources": listed}))
+    return rag_app.load(file)
+
+
+CONFIG = {
+    "name": "community",
+    "embeddings": "hashing",
+    "vector_store": {"kind": "memory", "path": "v.sqlite"},
+    "chain": "extractive",
+}
+
+
+def test_two_sources_of_one_class_are_both_read(tmp_path: Path) -> None:
+    sources = []
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text(f"word\n{name}\n")
+        sources.append({"loader": "CSVLoader", "options": {"file_path": f"{name}.csv"}})
+    with load_documents(CONFIG, tmp_path, *sources) as app:
+        report = app.ingest()
+        assert (report.indexed, report.quarantined) == (2, 0)
+        assert app.search("two").hits[0].source.endswith("two.csv")
+    with load_documents(CONFIG, tmp_path, sources[1]) as app:
+        report = app.ingest()
+        assert (report.unchanged, report.deleted) == (1, 1)
+
+
+def test_secrets_reach_the_class_and_show_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class refuses its other options, with all it was given in its words."""
+    monkeypatch.setenv("TOKEN", "top secret/123")
+    source = {"loader": "GitHubIssuesLoader", "secrets": {"access_token": "${TOKEN}"}}
+    with load_documents(CONFIG, tmp_path, {**source, "options": {"repo": "me/it"}}) as app:
+        app.plan()
+    wrong = {"repo": "me/it", "state": "broken-state"}
+    app = load_documents(CONFIG, tmp_path, {**source, "options": wrong})
+    with app, pytest.raises(UsageError, match=r"GitHubIssuesLoader cannot.*state: ") as raised:
+        app.ingest()
+    assert "top secret" not in f"{raised.value}{raised.value.__cause__}"
+    assert "broken-state" not in str(raised.value)
+    made = registry.config_class("loaders", "community")(
+        loader="GitHubIssuesLoader", secrets={"access_token": "top secret/123"}
+    )
+    assert "top secret" not in repr(made)
+
+
+def test_a_failing_loaders_words_hold_no_secret(tmp_path: Path) -> None:
+    config = registry.config_class("loaders", "community")(
+        loader="TextLoader", secrets={"file_path": str(tmp_path / "hidden")}
+    )
+    with pytest.raises(SourceError, match="…") as raised:
+        registry.build("loaders", "community", config).load()
+    assert "hidden" not in f"{raised.value}{raised.value.__cause__}"
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_secret_among_the_options_is_refused(both: bool) -> None:
+    config = registry.config_class("loaders", "community")(
+        loader="GitHubIssuesLoader",
+        options={"repo": "me/it", "access_token": "top-secret"},
+        secrets={"access_token": "top-secret"} if both else {},
+    )
+    with pytest.raises(UsageError, match=r"options\.access_token: .*under secrets") as raised:
+        registry.build("loaders", "community", config)
+    assert "top-secret" not in str(raised.value)

@@ -8,6 +8,7 @@ have a backend of their own here are refused when they would send questions else
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import field_validator
@@ -19,6 +20,8 @@ from rag_app.options import OPERATIONAL, Field, Options, Secret
 from rag_app.vendors import ANTHROPIC, COHERE, GOOGLE, OLLAMA, OPENAI
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from langchain_core.language_models import BaseChatModel
 
 _VENDORS: Final = {
@@ -28,6 +31,8 @@ _VENDORS: Final = {
     "cohere": COHERE,
     "ollama": OLLAMA,
 }
+_ADDRESS: Final = re.compile(r"(?:base_url|api_base|api_url|endpoint)\Z")
+_KEY: Final = re.compile(r"(?:key|token)\Z")
 _GATEWAY: Final = "LANGSMITH_GATEWAY"
 
 
@@ -45,7 +50,8 @@ class Config(Options):
     secrets: dict[str, Secret] = Field(
         {},
         description="Those of its options that are secret, as in {api_key: ${GROQ_API_KEY}}; left "
-        "out, the class reads the provider's own variable.",
+        "out, the class reads the provider's own variable. With an address among the options that "
+        "is not the provider's own the key must stand here.",
         json_schema_extra=OPERATIONAL,
     )
     requests_per_minute: float | None = Field(
@@ -76,11 +82,13 @@ def build(config: Config) -> BaseChatModel:
     Raises:
         MissingPackageError: the provider's package is not installed.
         ModelError: there is no such provider, its class has no such option or refuses one, or the
-            environment names another server than the config.
+            environment names another server than the config, or its key would be sent to one
+            that is not the provider's.
     """
     from rag_app.chat_models._any import make
 
     _refuse_redirects(config)
+    _refuse_to_send_keys_elsewhere(config)
     return make(
         config.model,
         {**config.options, **config.secrets},
@@ -99,3 +107,30 @@ def _refuse_redirects(config: Config) -> None:
     if os.environ.get(_GATEWAY, "false").lower() not in ("", "false", "0", "no"):
         wrong = f"environment variable {_GATEWAY} sends questions elsewhere, the config does not"
         raise ModelError("chat_model.options", wrong, "Unset it, or write base_url under options.")
+
+
+def _refuse_to_send_keys_elsewhere(config: Config) -> None:
+    """A key that the environment holds for a provider is sent to that provider only."""
+    if any(_KEY.search(name) for name in config.secrets):
+        return
+    provider = config.model.partition(":")[0]
+    vendor = _VENDORS.get(provider)
+    for name, address in _list_addresses(config.options):
+        if vendor and (vendor.owns(address) or re.fullmatch(vendor.usual, str(address))):
+            continue
+        if vendor is OLLAMA and not any(map(os.environ.get, OLLAMA.key_variables)):
+            continue  # the only one here that needs no key
+        raise ModelError(
+            f"chat_model.options.{name}",
+            f"not an address of {provider!r} itself, to which the key in the environment may go",
+            "Give secrets: {api_key: ${VARIABLE}} with the key of that server"
+            + (f", or unset {OLLAMA.key_variables[0]}." if vendor is OLLAMA else "."),
+        )
+
+
+def _list_addresses(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _list_addresses(value)
+        elif value is not None and _ADDRESS.search(name):
+            yield name, value

@@ -9,29 +9,42 @@ Redis or PostgreSQL server that several machines share.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import numpy as np
 
 from rag_app.errors import IndexStateError, MissingPackageError
 from rag_app.sqlite_files import connect, is_read_only
-from rag_app.urls import show_url
+from rag_app.urls import hide_password, is_ambiguous, show_url
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float32]
 
+T = TypeVar("T")
+
+_POSTGRES: Final[dict[str, Any]] = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""What a PostgreSQL URL does not say: in seconds, but for the second, in milliseconds."""
+
 MOST: Final = 500
 """Keys in one question."""
 
 WAIT_SECONDS: Final = 30.0
+"""How long a lock or a server may take."""
 
 
 class Cells(Protocol):
@@ -57,10 +70,11 @@ class EmbeddingCache:
         cells: where they are kept.
         identity: what decides a vector beside its text, as `describe_embeddings` writes it.
         place: what messages call the cache.
+        url: of its server; what is secret in it is kept out of messages.
     """
 
-    def __init__(self, cells: Cells, identity: str, place: str) -> None:
-        self._cells, self._identity, self._place = cells, identity, place
+    def __init__(self, cells: Cells, identity: str, place: str, url: str = "") -> None:
+        self._cells, self._identity, self._place, self._url = cells, identity, place, url
 
     def find(self, texts: Sequence[str]) -> dict[str, Vector]:
         """The vectors of those of `texts` that are in the cache, float32 of shape (d,).
@@ -116,9 +130,11 @@ class EmbeddingCache:
         except (IndexStateError, MissingPackageError):
             raise
         except Exception as error:
-            wrong = f"the embedding cache failed: {type(error).__name__}: {error}"
+            words = hide_password(str(error), self._url)
+            wrong = f"the embedding cache failed: {type(error).__name__}: {words}"
             remedy = "See that it can be reached and written, or set index.cache: false."
-            raise IndexStateError(self._place, wrong, remedy) from error
+            cause = error if words == str(error) else None
+            raise IndexStateError(self._place, wrong, remedy) from cause
 
 
 def open_file(path: Path, identity: str) -> EmbeddingCache:
@@ -132,7 +148,7 @@ def open_url(url: str, identity: str) -> EmbeddingCache:
     Connects at its first use.
     """
     cells: Cells = _Postgres(url) if url.startswith("postgres") else _Redis(url)
-    return EmbeddingCache(cells, identity, f"index.cache_url ({show_url(url)})")
+    return EmbeddingCache(cells, identity, _name(url), url)
 
 
 class _File:
@@ -208,9 +224,14 @@ class _Redis:
                 import redis
             except ModuleNotFoundError as error:
                 raise _missing("redis") from error
-            self._client = redis.Redis.from_url(
-                self._url, socket_connect_timeout=10, socket_timeout=30
-            )
+            if is_ambiguous(self._url):
+                raise _not_a_url(self._url)
+            try:
+                self._client = redis.Redis.from_url(
+                    self._url, socket_connect_timeout=10, socket_timeout=WAIT_SECONDS
+                )
+            except ValueError:  # its words hold parts of the URL
+                raise _not_a_url(self._url) from None
         return self._client
 
 
@@ -226,13 +247,16 @@ class _Postgres:
 
     def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         query = f"SELECT key, vector FROM {self.TABLE} WHERE key = ANY(%s)"
-        with self._lock:
-            return dict(self._open().execute(query, (list(keys),)).fetchall())
+        return self._ask(lambda db: dict(db.execute(query, (list(keys),)).fetchall()))
 
     def put(self, cells: Mapping[bytes, bytes]) -> None:
         query = f"INSERT INTO {self.TABLE} VALUES (%s, %s) ON CONFLICT DO NOTHING"
-        with self._lock, self._open().transaction(), self._db.cursor() as cursor:
-            cursor.executemany(query, list(cells.items()))
+
+        def write(db: Any) -> None:
+            with db.transaction(), db.cursor() as cursor:
+                cursor.executemany(query, list(cells.items()))
+
+        self._ask(write)
 
     def close(self) -> None:
         with self._lock:
@@ -240,21 +264,69 @@ class _Postgres:
                 self._db.close()
                 self._db = None
 
+    def _ask(self, use: Callable[[Any], T]) -> T:
+        """`use` of the connection; once more on a new one, when the server had ended an old one."""
+        with self._lock:
+            old = self._db
+            db = self._open()
+            try:
+                return use(db)
+            except Exception:
+                if db is not old or not db.closed:
+                    raise
+            return use(self._open())
+
     def _open(self) -> Any:
         if self._db is None or self._db.closed:
             try:
                 import psycopg
             except ModuleNotFoundError as error:
                 raise _missing("pgvector") from error
-            self._db = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
-            # Two processes may make it at once, which IF NOT EXISTS alone does not survive.
-            with self._db.transaction():
-                self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.TABLE,))
-                self._db.execute(
-                    f"CREATE TABLE IF NOT EXISTS {self.TABLE} "
-                    "(key bytea PRIMARY KEY, vector bytea NOT NULL)"
-                )
+            db = psycopg.connect(**{**_POSTGRES, **self._read_url()}, autocommit=True)
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            self._db = db
         return self._db
+
+    def _read_url(self) -> dict[str, Any]:
+        """The URL's parts by libpq's names."""
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        if is_ambiguous(self._url):
+            raise _not_a_url(self._url)
+        try:
+            given = conninfo_to_dict(self._url)
+        except ProgrammingError:  # its words hold parts of the URL
+            raise _not_a_url(self._url) from None
+        if not all(re.fullmatch(r"\d*", port) for port in str(given.get("port", "")).split(",")):
+            raise _not_a_url(self._url)
+        return given
+
+    def _prepare(self, db: Any) -> None:
+        limit = f"{round(WAIT_SECONDS * 1000)}ms"
+        db.execute("SELECT set_config('statement_timeout', %s, false)", (limit,))
+        # Two processes may make it at once, which IF NOT EXISTS alone does not survive.
+        with db.transaction():
+            db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.TABLE,))
+            db.execute(
+                f"CREATE TABLE IF NOT EXISTS {self.TABLE} "
+                "(key bytea PRIMARY KEY, vector bytea NOT NULL)"
+            )
+
+
+def _name(url: str) -> str:
+    return f"index.cache_url ({show_url(url)})"
+
+
+def _not_a_url(url: str) -> IndexStateError:
+    scheme = "postgresql" if url.startswith("postgres") else "redis"
+    remedy = f"Write {scheme}://user:password@host:port/database"
+    encode = "percent-encode what is special in a password (/ as %2F, @ as %40, % as %25)"
+    return IndexStateError(_name(url), "cannot be read as a URL", f"{remedy}; {encode}.")
 
 
 def _missing(extra: str) -> MissingPackageError:

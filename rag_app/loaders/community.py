@@ -6,19 +6,22 @@ are checked against what the class takes. What such a loader reads, it reads in 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import json
+import re
 import warnings
 from collections.abc import Iterator  # noqa: TC003  (a decorator reads it)
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, quote_plus
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ValidationError, ValidationInfo, field_validator
 
 from rag_app.errors import MissingPackageError, SourceError, UsageError
-from rag_app.options import Field, Options
+from rag_app.options import OPERATIONAL, Field, Options, Secret
 from rag_app.spelling import did_you_mean
 from rag_app.types import Origin, Unreadable
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 _PATHS: Final = frozenset(["file_path", "path", "folder_path", "repo_path", "web_path"])
 """Options of loaders that name a file or folder; a relative one starts at the config's folder."""
 
+_SECRET: Final = re.compile(r"(?:key|token|password|passwd|secret|credentials)\Z", re.IGNORECASE)
+"""Names of options that hold a secret."""
+
 
 class Config(Options):
     """The options of a `community` source."""
@@ -39,6 +45,12 @@ class Config(Options):
     )
     options: dict[str, Any] = Field(
         {}, description="What the class takes, by name, as its documentation says."
+    )
+
+    secrets: dict[str, Secret] = Field(
+        {},
+        description="Those of its options that are secret, as in {access_token: ${GITHUB_TOKEN}}.",
+        json_schema_extra=OPERATIONAL,
     )
 
     @field_validator("options")
@@ -68,25 +80,29 @@ class Community:
     """One community loader as one `Origin`: its documents are told apart, its values made plain."""
 
     def __init__(self, config: Config) -> None:
-        self._name = config.loader
+        self._name = f"community:{config.loader}:{_digest(config.options)}"
+        self._secrets = [secret.get_secret_value() for secret in config.secrets.values()]
         made = _find_class(config.loader)
         _check_options(made, config)
         try:
             with _quiet():
-                self._loader = made(**config.options)
+                given = dict(zip(config.secrets, self._secrets, strict=True))
+                self._loader = made(**config.options, **given)
         except ImportError:
             raise
         except Exception as error:
-            wrong = f"{config.loader} cannot be made: {type(error).__name__}: {error}"
+            words = self._clean(_tell(error))
+            wrong = f"{config.loader} cannot be made: {type(error).__name__}: {words}"
             remedy = "See the loader's own documentation."
-            raise UsageError("sources.options", wrong.rstrip("."), remedy) from error
+            cause = error if words == str(error) else None
+            raise UsageError("sources.options", wrong.rstrip("."), remedy) from cause
 
     def close(self) -> None:
         """Nothing is open."""
 
     def origins(self) -> Iterator[Origin]:
         """The loader as a whole: only it can tell what it holds."""
-        yield Origin(f"community:{self._name}", None, self._load)
+        yield Origin(self._name, None, self._load)
 
     def _load(self) -> Iterator[Document | Unreadable]:
         """Its documents, each under a name of its own: a source that comes again gets a number.
@@ -98,7 +114,7 @@ class Community:
         try:
             documents = iter(self._loader.lazy_load())
             while (document := _next(documents)) is not None:
-                source = str(document.metadata.get("source") or f"community:{self._name}")
+                source = str(document.metadata.get("source") or self._name)
                 times[source] = times.get(source, 0) + 1
                 name = source if times[source] == 1 else f"{source}#{times[source]}"
                 if document.page_content.strip():
@@ -109,13 +125,34 @@ class Community:
         except ImportError as error:
             wrong = f"needs a package that is not installed ({error})"
             remedy = "Install it with pip, as the loader's own documentation says."
-            raise MissingPackageError(
-                f"community:{self._name}", wrong.rstrip("."), remedy
-            ) from error
+            raise MissingPackageError(self._name, wrong.rstrip("."), remedy) from error
         except Exception as error:
-            wrong = f"the loader failed: {type(error).__name__}: {error}"
+            words = self._clean(_tell(error))
+            wrong = f"the loader failed: {type(error).__name__}: {words}"
             remedy = "See the loader's own documentation."
-            raise SourceError(f"community:{self._name}", wrong.rstrip("."), remedy) from error
+            cause = error if words == str(error) else None
+            raise SourceError(self._name, wrong.rstrip("."), remedy) from cause
+
+    def _clean(self, words: str) -> str:
+        for secret in filter(None, sorted(self._secrets, key=len, reverse=True)):
+            for form in (secret, quote(secret, safe=""), quote_plus(secret)):
+                words = words.replace(form, "…")
+        return words
+
+
+def _tell(error: Exception) -> str:
+    """The words of an error; of pydantic's not the values, which may be secret."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    listed = error.errors(include_url=False, include_context=False, include_input=False)
+    told = ((".".join(map(str, each["loc"])), each["msg"]) for each in listed)
+    return "; ".join(f"{name}: {words}" if name else words for name, words in told)
+
+
+def _digest(options: dict[str, Any]) -> str:
+    """What tells sources of one class apart."""
+    whole = json.dumps(_make_plain(options), sort_keys=True)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def _next(documents: Iterator[Document]) -> Document | None:
@@ -141,17 +178,27 @@ def _check_options(made: Any, config: Config) -> None:
     }
     named = {n for n, p in taken.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
     listed = ", ".join(sorted(named)) or "no options"
-    for name in config.options:
+    given = [*config.options, *config.secrets]
+    for name in given:
         if name not in named and len(named) == len(taken):
             wrong = f"{config.loader} takes no {name!r}"
             remedy = f"It takes: {listed}. {did_you_mean(name, named)}".strip()
             raise UsageError("sources.options", wrong, remedy)
-    missing = [
-        n for n in named if taken[n].default is inspect.Parameter.empty and n not in config.options
-    ]
+    _refuse_open_secrets(config)
+    missing = [n for n in named if taken[n].default is inspect.Parameter.empty and n not in given]
     if missing:
         wrong = f"{config.loader} needs {', '.join(sorted(missing))}"
         raise UsageError("sources.options", wrong, f"It takes: {listed}.")
+
+
+def _refuse_open_secrets(config: Config) -> None:
+    for name, value in config.options.items():
+        if name in config.secrets:
+            wrong = "stands under options and under secrets"
+            raise UsageError(f"sources.options.{name}", wrong, "Keep the one under secrets.")
+        if _SECRET.search(name) and isinstance(value, str):
+            remedy = f"Write it under secrets, as in secrets: {{{name}: ${{VARIABLE}}}}."
+            raise UsageError(f"sources.options.{name}", "a secret among the options", remedy)
 
 
 def _make_plain(value: Any) -> Any:
