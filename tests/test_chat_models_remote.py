@@ -192,13 +192,15 @@ def test_an_ollama_host_that_is_this_machine_is_no_redirection(
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda v: v.name, indirect=True)
-def test_no_redirection_is_followed(vendor: ChatVendor) -> None:
+async def test_no_redirection_is_followed(vendor: ChatVendor) -> None:
     with vendor.server("Yes.") as elsewhere:
         moved = Refusal(307, "moved", {"Location": elsewhere.url})
         with vendor.server(lambda _: moved) as server:
             model = vendor.build(server.url, max_retries=0)
             with pytest.raises(ModelError), chat_model_errors(model):
                 model.invoke("?")
+            with pytest.raises(ModelError), chat_model_errors(model):
+                await model.ainvoke("?")
     assert elsewhere.requests == []
 
 

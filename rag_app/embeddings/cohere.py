@@ -88,9 +88,7 @@ def build(config: Config) -> RemoteEmbeddings:
         httpx_client=http,
         log_warning_experimental_features=False,
     )
-    shortened: dict[str, Any] = (
-        {} if config.dimensions is None else {"output_dimension": config.dimensions}
-    )
+    shortened: dict[str, Any] = {"output_dimension": n} if (n := config.dimensions) else {}
 
     def send(texts: list[str], purpose: Purpose) -> Sent:
         reply = client.embed(
