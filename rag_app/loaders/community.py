@@ -134,7 +134,7 @@ class Community:
             raise SourceError(self._name, wrong.rstrip("."), remedy) from cause
 
     def _clean(self, words: str) -> str:
-        for secret in filter(None, sorted(self._secrets, key=len, reverse=True)):
+        for secret in sorted({*self._secrets} - {""}, key=len, reverse=True):
             for form in (secret, quote(secret, safe=""), quote_plus(secret)):
                 words = words.replace(form, "…")
         return words

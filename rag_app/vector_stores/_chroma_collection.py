@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from rag_app.rows import Neighbour, Row, clip
+from rag_app.rows import Neighbour, Row, clip, compare, rank
 from rag_app.vector_stores._chroma_filter import decode
 
 if TYPE_CHECKING:
@@ -39,10 +39,27 @@ def set_ef_search(collection: Any, ef_search: int) -> None:
 def search(
     collection: Any, vector: NDArray[np.float32], k: int, limit: dict[str, Any]
 ) -> list[Neighbour]:
-    """The rows nearest to `vector`, among those that `limit` lets pass.
+    """The `k` rows nearest to `vector`, among those that `limit` lets pass; all, if fewer.
 
-    Chroma's distance is 1 - cosine, in float32 of the whole vectors.
+    Chroma's graph may lead to fewer than `k` although there are more: then all are compared.
     """
+    found = _search_graph(collection, vector, k, limit)
+    if len(found) >= k or (not limit and collection.count() <= len(found)):
+        return found
+    ids = collection.get(include=[], **limit)["ids"]
+    if len(ids) <= len(found):
+        return found
+    nearest: list[Neighbour] = []
+    for start in range(0, len(ids), PAGE):
+        page = compare(read(collection, ids[start : start + PAGE]), vector)
+        nearest = rank([*nearest, *page], k)
+    return nearest
+
+
+def _search_graph(
+    collection: Any, vector: NDArray[np.float32], k: int, limit: dict[str, Any]
+) -> list[Neighbour]:
+    """What the graph leads to. Chroma's distance is 1 - cosine, in float32 of whole vectors."""
     found = collection.query(
         query_embeddings=[vector],
         n_results=k if k <= PAGE else max(1, min(k, collection.count())),

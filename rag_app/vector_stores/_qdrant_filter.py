@@ -20,7 +20,7 @@ import hashlib
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from rag_app.filter_rendering import (
     EXACT,
@@ -92,6 +92,12 @@ def list_ordered(where: Any) -> set[str]:
     if not isinstance(where, dict):
         return set()
     return {where["key"]} if "range" in where else list_ordered(list(where.values()))
+
+
+def find_owners(name: str) -> dict[str, Any]:
+    """The filter of the points with the field that `name`, of `list_ordered`, is a part of."""
+    field = unquote(name.partition(":")[2].removesuffix('"'))
+    return {"must": [_exist(field).where]}
 
 
 def _render(node: Condition, negated: bool) -> Where:

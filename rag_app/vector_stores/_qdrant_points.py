@@ -95,7 +95,7 @@ class Points(Protocol):
         ...
 
     def index(self, names: Collection[str]) -> None:
-        """Make payload indexes of numbers, where there are none."""
+        """Make payload indexes of numbers, where there are none and some point has the field."""
         ...
 
     def count(self, where: dict[str, Any] | None) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from rag_app.errors import StoreError
 from rag_app.urls import show_url
+from rag_app.vector_stores._qdrant_filter import find_owners
 from rag_app.vector_stores._qdrant_points import (
     CONTENT,
     Found,
@@ -152,7 +153,8 @@ class ServerPoints:
             known = self._find()
             if known is not None:
                 for name in set(names) - known.indexed:
-                    self._make_index(name, "float", known)
+                    if self._is_held(name):
+                        self._make_index(name, "float", known)
 
     def count(self, where: dict[str, Any] | None) -> int:
         """See `Points`."""
@@ -231,6 +233,18 @@ class ServerPoints:
         except Exception as error:
             if _status(error) != 409:  # another writer was first
                 raise
+
+    def _is_held(self, name: str) -> bool:
+        """Whether some point has the field that `name` is a part of; so, when it is not told."""
+        try:
+            found, _ = self._open().scroll(
+                self._collection, _to_filter(find_owners(name)), limit=1, with_payload=False
+            )
+        except Exception as error:
+            if _status(error) not in (400, 403):  # one in strict mode asks for an index first
+                raise
+            return True
+        return bool(found)
 
     def _make_index(self, name: str, kind: str, known: Known) -> None:
         try:

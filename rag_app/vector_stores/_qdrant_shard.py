@@ -14,7 +14,8 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rag_app.errors import StoreError
-from rag_app.vector_stores._qdrant_edge import create, load, package
+from rag_app.vector_stores._qdrant_edge import create, load, package, to_filter
+from rag_app.vector_stores._qdrant_filter import find_owners
 from rag_app.vector_stores._qdrant_points import check_mark, encode_name
 
 if TYPE_CHECKING:
@@ -113,9 +114,11 @@ class Shard:
             self.engine.flush()
 
     def index(self, names: Collection[str]) -> None:
-        """Make payload indexes of numbers, where there are none."""
+        """Make payload indexes of numbers, where there are none and some point has the field."""
         edge = package()
         for name in set(names) - self._indexed:
+            if not self.engine.scroll(edge.ScrollRequest(None, 1, to_filter(find_owners(name))))[0]:
+                continue
             operation = edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Float)
             self.engine.update(operation)
             self.flush()

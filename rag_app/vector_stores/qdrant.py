@@ -230,7 +230,7 @@ class QdrantRows:
             yield {"must": [{"has_id": [to_uuid(id) for id in ids[start : start + MOST]]}]}
 
     def _make_indexes(self, where: Any) -> None:
-        """Order is asked of an index, which the first filter that needs it makes."""
+        """Order is asked of an index, which the first filter on a field that is there makes."""
         if ordered := list_ordered(where):
             self._points.index(ordered)
 

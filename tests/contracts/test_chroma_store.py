@@ -203,3 +203,29 @@ class TestCollection:
         store.upsert([Row(str(i), "", v, {"day": f"{i % 2}"}) for i, v in enumerate(vectors)])
         assert len(store.search(np.ones(2), 20_000, {"day": {"$gte": "0"}})) == 12_000
         assert len(store.search(np.ones(2), 10, {"day": {"$gt": "0"}})) == 10
+
+    @pytest.mark.parametrize("where", [None, {"group": 19}, {"part": {"$lt": 2}}, {"day": "a"}])
+    def test_all_that_match_are_found_where_the_graph_leads_to_fewer(
+        self, tmp_path: Path, open_store: Callable[..., Store], where: dict[str, Any] | None
+    ) -> None:
+        """Crowds of nearly the same vector: HNSW's links stay inside them."""
+        random = np.random.default_rng(0)
+        centres = np.repeat(random.standard_normal((20, 32)), 200, axis=0)
+        vectors = centres + 0.0005 * random.standard_normal((4000, 32))
+        rows = [
+            Row(str(i), "", v, {"group": i // 200, "part": i % 3, "day": "ab"[i % 2]})
+            for i, v in enumerate(vectors)
+        ]
+        store = open_store(path=tmp_path)
+        store.upsert(rows)
+        store.delete([row.id for row in rows[500:3500]])
+        left = [*rows[:500], *rows[3500:]]
+        matching = {
+            None: lambda _: True,
+            "group": lambda data: data["group"] == 19,
+            "part": lambda data: data["part"] < 2,
+            "day": lambda data: data["day"] == "a",
+        }[next(iter(where)) if where else None]
+        wanted = {row.id for row in left if matching(row.metadata)}
+        found = store.search(vectors[0], 3000, where)
+        assert {document.id for document, _ in found} == wanted

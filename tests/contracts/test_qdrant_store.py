@@ -213,6 +213,48 @@ class TestGraph:
         assert server.requests[-1].body["params"]["hnsw_ef"] == 33
 
 
+class TestPayloadIndexes:
+    """One for each field that is compared by order, and none for a name that nobody has."""
+
+    def test_in_a_folder(self, tmp_path: Path, open_store: Open) -> None:
+        import qdrant_edge
+
+        store = open_store(path=tmp_path)
+        search_by_order(store)
+        store.close()
+        shard = qdrant_edge.EdgeShard.load(str(tmp_path / "docs" / "shard"))
+        indexed = set(shard.info().payload_schema)
+        shard.close()
+        check_indexed(indexed)
+
+    def test_on_a_server(self, tmp_path: Path, open_store: Open) -> None:
+        from qdrant_client import QdrantClient
+
+        with QdrantServer(tmp_path, "s3cr3t-key", strict=False) as server:
+            search_by_order(open_store(url=server.url, api_key=server.key))
+            headers = {"api-key": server.key}
+            client = QdrantClient(url=server.url, headers=headers, check_compatibility=False)
+            indexed = set(client.get_collection("docs").payload_schema)
+            client.close()
+        check_indexed(indexed)
+
+
+def search_by_order(store: Store) -> None:
+    store.upsert([Row(str(i), "", np.arange(1.0, 9.0), {"n": i, "a.b %": f"w{i}"}) for i in (1, 2)])
+    for number in range(3):
+        assert store.search(np.ones(8), 3, {f"made_up_{number}": {"$gt": 1}}) == []
+    assert len(store.search(np.ones(8), 3, {"n": {"$gt": 1}})) == 1
+    assert len(store.search(np.ones(8), 3, {"made_up_0": {"$exists": False}})) == 2
+    store.upsert([Row("3", "", np.arange(1.0, 9.0), {"made_up_1": 5})])
+    assert len(store.search(np.ones(8), 3, {"made_up_1": {"$gt": 1}})) == 1
+
+
+def check_indexed(names: set[str]) -> None:
+    assert any("n" in name.split(":")[-1] and "made" not in name for name in names - {"facts"})
+    assert not any("made_up_0" in name or "made_up_2" in name for name in names)
+    assert any("made_up_1" in name for name in names)
+
+
 class TestServer:
     def test_says_where_nothing_answers(self, open_store: Open) -> None:
         with socket.socket() as free:
