@@ -167,8 +167,8 @@ class TokenSearch(KeptSearch[TokenIndex]):
         return TokenIndex.build(made)
 
     def describe(self) -> list[object]:
-        """The model."""
-        return [FORMAT, sorted(self._index.embeddings.identity.items())]
+        """The model, and the options that decide what it reads of a text and how it computes."""
+        return [FORMAT, self._index.identity]
 
     def _find_earlier(self, folder: Path | None) -> list[TokenIndex]:
         """What is known of the texts from before: held in this process, or kept by any."""

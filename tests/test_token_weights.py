@@ -49,6 +49,7 @@ class SmallIndex:
     embeddings: Any
     folder: Path | None = None
     revision: str = "1"
+    identity: str = "{}"
     read: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -164,6 +165,35 @@ def test_a_pipeline_of_a_local_model_from_its_yaml(folder: Path, tmp_path: Path)
     other = rag_app.load(tmp_path / "rag-app.yaml", {"embeddings.query_prefix": "a "})
     with other, pytest.raises(IdentityError, match="query_prefix"):
         other.search("the cat")
+
+
+def test_weights_of_other_options_are_not_used(folder: Path, tmp_path: Path) -> None:
+    """A window of 8 tokens does not reach the words that a longer one weighs."""
+    shutil.copytree(folder, tmp_path / "model")
+    config = {
+        "name": "weighed",
+        "sources": [{"kind": "files", "path": str(tmp_path / "docs")}],
+        "splitter": {"kind": "recursive", "chunk_size": 64, "chunk_overlap": 0},
+        "vector_store": {"kind": "memory", "path": str(tmp_path / "store.sqlite")},
+        "retriever": {"kind": "hybrid", "words": "model", "weights": {"dense": 0, "bm25": 1}},
+        "chain": "extractive",
+        "index": {"path": str(tmp_path / "index")},
+    }
+    (tmp_path / "docs").mkdir()
+    text = "the cat sat over the sea a dog and a cat and fish two wings fish sat"
+    (tmp_path / "docs" / "a.md").write_text(text)
+    model = {"kind": "huggingface", "model": str(tmp_path / "model"), "device": "cpu"}
+    scores = []
+    for window in (8, 32, 32):
+        with rag_app.load({**config, "embeddings": {**model, "max_tokens": window}}) as app:
+            app.ingest(rebuild=True)
+            asked = [hit for word in text.split() for hit in app.search(word).hits]
+            scores.append([hit.ranks["sparse"].score for hit in asked])
+        if len(scores) == 2:
+            shutil.rmtree(tmp_path / "index" / "weighed" / "sparse")
+    short, long, anew = scores
+    assert long == pytest.approx(anew)
+    assert short != pytest.approx(long)
 
 
 def test_a_damaged_file_is_made_anew(folder: Path, tmp_path: Path) -> None:
