@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +25,14 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(vendor.key, raising=False)
         monkeypatch.delenv(vendor.redirect, raising=False)
     monkeypatch.delenv("LANGSMITH_GATEWAY", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _collect_clients() -> Iterator[None]:
+    """LangChain's classes never close their vendors' clients: what they leave open ends here."""
+    yield
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 def build(model: str, **options: Any) -> Any:
@@ -60,11 +71,11 @@ def test_pace_and_streaming_are_passed_on() -> None:
             options={"base_url": server.url},
             secrets={"api_key": "none"},
             streaming=False,
-            requests_per_minute=60,
+            requests_per_minute=30,
         )
         for _ in range(2):
             assert [chunk.text for chunk in model.stream("?") if chunk.text] == ["Yes."]
-    assert sum(server.gaps) >= 0.5  # a second between them as they are sent
+    assert sum(server.gaps) >= 1  # two seconds between them as they are sent
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "google_genai", "cohere", "ollama"])
