@@ -92,7 +92,7 @@ class Embedding:
         """
         distinct = list(dict.fromkeys(texts))
         found = self._find(distinct)
-        wanted = [text for text in distinct if text not in found]
+        at_hand, wanted = list(found), [text for text in distinct if text not in found]
         refused: dict[str, str] = {}
         # A model of this process is slow: what it has done is kept every few texts.
         step = len(wanted) if self._counts else KEPT_AT_ONCE
@@ -102,8 +102,8 @@ class Embedding:
             made, never = self._compute(part)
             found |= made
             refused |= never
-        self.cached += sum(text in found for text in distinct) - (len(wanted) - len(refused))
-        self._count_cached([text for text in distinct if text not in set(wanted)])
+        self.cached += len(at_hand)
+        self._count_cached(at_hand)
         return found, refused
 
     def _find(self, texts: list[str]) -> dict[str, Vector]:
