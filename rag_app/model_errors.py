@@ -153,6 +153,11 @@ def can_pass(error: Exception) -> bool:
     return bool(_names(error) & (_TIMEOUTS | _CONNECTIONS))
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's words, without a full stop; its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def read_wait(error: Exception) -> float | None:
     """Seconds the server asks to wait; None when it does not.
 

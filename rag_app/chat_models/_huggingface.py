@@ -19,6 +19,7 @@ from pydantic import SkipValidation  # noqa: TC002  (pydantic reads it)
 
 from rag_app.errors import ModelError
 from rag_app.hub_models import find_model
+from rag_app.model_errors import first_line
 from rag_app.whole_weights import require_all_weights
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class LocalModel:
             run = _Run(model, tokenizer, {**inputs, **self._options(model, tokenizer, read)})
             yield from run.stream(self.config.seed, stop)
             if run.error is not None:
-                words = f"failed: {_first_line(run.error)}"
+                words = f"failed: {first_line(run.error)}"
                 remedy = "Try a smaller model, chain.context_chars or max_tokens, or device: cpu."
                 raise self._fail(words, remedy) from run.error
             yield Written(read, run.length - read, run.ended)
@@ -81,7 +82,7 @@ class LocalModel:
             try:
                 self._loaded = self._open(folder)
             except (OSError, ValueError, RuntimeError, AssertionError, KeyError) as error:
-                wrong = f"cannot be loaded: {_first_line(error)}"
+                wrong = f"cannot be loaded: {first_line(error)}"
                 remedy = "See whether the folder is whole, and whether the device is there."
                 raise self._fail(wrong, remedy) from error
         return self._loaded
@@ -107,7 +108,7 @@ class LocalModel:
                 said, add_generation_prompt=True, return_dict=True, return_tensors="pt"
             )
         except Exception as error:  # whatever the template, which is a program, raises
-            words = f"does not take these messages: {_first_line(error)}"
+            words = f"does not take these messages: {first_line(error)}"
             raise self._fail(words, "Choose a model whose template takes them.") from error
 
     def _options(self, model: Any, tokenizer: Any, read: int) -> dict[str, Any]:
@@ -262,7 +263,3 @@ def _best_device() -> str:
 
     found = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if found is None else str(found)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rag_app.errors import ModelError
+from rag_app.model_errors import first_line
 from rag_app.whole_weights import require_all_weights
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ class TorchModel:
                 truncate_dim=self._config.dimensions,
             )
         except (RuntimeError, IndexError) as error:
-            raise self._fail(
-                f"failed: {_first_line(error)}", "Try a smaller batch_size."
-            ) from error
+            raise self._fail(f"failed: {first_line(error)}", "Try a smaller batch_size.") from error
         vectors = np.asarray(found, np.float32)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(vectors).all() or not (lengths > 0).all():
@@ -120,7 +119,7 @@ class TorchModel:
             head = torch.nn.Linear(tensors["weight"].shape[1], 1)
             head.load_state_dict(tensors)
         except Exception as error:  # a damaged or foreign file, in torch's many words
-            wrong = f"cannot be loaded: sparse_linear.pt: {_first_line(error)}"
+            wrong = f"cannot be loaded: sparse_linear.pt: {first_line(error)}"
             raise self._fail(wrong, "Download the model again.") from error
         return head.to(device=some.device, dtype=some.dtype).eval()
 
@@ -230,12 +229,8 @@ class TorchModel:
         if self._card.remote_code or "trust_remote_code" in str(error):
             wrong = "needs Python code of its repository to be run, which rag-app never does"
             return self._fail(wrong, "Choose another model, or serve it and use its server's API.")
-        wrong = f"cannot be loaded: {_first_line(error)}"
+        wrong = f"cannot be loaded: {first_line(error)}"
         return self._fail(wrong, "See whether the folder is whole, and torch and device fit.")
 
     def _fail(self, wrong: str, remedy: str) -> ModelError:
         return ModelError("embeddings.model", f"{self._config.model!r} {wrong}", remedy)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

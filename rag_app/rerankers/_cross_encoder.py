@@ -12,6 +12,7 @@ from pydantic import SkipValidation  # noqa: TC002  (pydantic reads it)
 
 from rag_app.errors import ModelError
 from rag_app.hub_models import find_model
+from rag_app.model_errors import first_line
 from rag_app.retrieval import reorder
 from rag_app.whole_weights import require_all_weights
 
@@ -43,9 +44,7 @@ class CrossEncoderModel:
                 show_progress_bar=False,
             )
         except RuntimeError as error:
-            raise self._fail(
-                f"failed: {_first_line(error)}", "Try a smaller batch_size."
-            ) from error
+            raise self._fail(f"failed: {first_line(error)}", "Try a smaller batch_size.") from error
         if scores.ndim != 1 or not all(map(math.isfinite, scores)):
             wrong = "does not give one finite score for a pair"
             raise self._fail(wrong, "Choose a model trained for reranking.")
@@ -61,7 +60,7 @@ class CrossEncoderModel:
                     self._refuse_others(folder)
                     self._loaded = self._open(folder)
                 except (OSError, ValueError, RuntimeError) as error:
-                    wrong = f"cannot be loaded: {_first_line(error)}"
+                    wrong = f"cannot be loaded: {first_line(error)}"
                     raise self._fail(wrong, "See whether the folder is whole.") from error
             return self._loaded
 
@@ -111,7 +110,3 @@ class CrossEncoderReranker(BaseDocumentCompressor):
             return []
         scores = self.model.score(query, [document.page_content for document in documents])
         return reorder(documents, scores, "cross_encoder", self.k)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
