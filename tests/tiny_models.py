@@ -15,27 +15,9 @@ WORDS: Final = (
 SPECIAL: Final = "[PAD] [UNK] [CLS] [SEP] [MASK]"
 
 
-def make_bert(folder: Path, **options: Any) -> Path:
+def make_bert(folder: Path) -> Path:
     """A BERT of 2 layers that knows `WORDS`."""
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = f"{SPECIAL} {WORDS}".split()
-    (folder / "vocab.txt").write_text("\n".join(listed), encoding="utf-8")
-    torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=len(listed),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=options.pop("positions", 64),
-        initializer_range=0.5,
-    )
-    BertModel(config).save_pretrained(folder)
-    BertTokenizer(str(folder / "vocab.txt"), strip_accents=False).save_pretrained(folder)
-    return folder
+    return _save_bert(folder, "BertModel", f"{SPECIAL} {WORDS}", strip_accents=False)
 
 
 def make_qwen3(folder: Path) -> Path:
@@ -77,25 +59,34 @@ def make_qwen3(folder: Path) -> Path:
 
 def make_cross_encoder(folder: Path) -> Path:
     """A BERT of 2 layers with a word list of its own that scores pairs, as any cross-encoder."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+    words = f"{SPECIAL} the a cat dog fish sea sat ran over and which"
+    return _save_bert(folder, "BertForSequenceClassification", words, num_labels=1)
 
-    folder.mkdir(parents=True)
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the a cat dog fish sea sat ran over and which"
-    (folder / "vocab.txt").write_text(words.replace(" ", "\n"), encoding="utf-8")
+
+def _save_bert(
+    folder: Path, kind: str, words: str, strip_accents: bool | None = None, **options: Any
+) -> Path:
+    """A small BERT of that class of transformers, of random weights, with its tokenizer."""
+    import torch
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = words.split()
+    (folder / "vocab.txt").write_text("\n".join(listed), encoding="utf-8")
     torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=words.count(" ") + 1,
+    config = transformers.BertConfig(
+        vocab_size=len(listed),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
-        num_labels=1,
         initializer_range=0.5,
+        **options,
     )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    getattr(transformers, kind)(config).save_pretrained(folder)
+    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"), strip_accents=strip_accents)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
