@@ -8,7 +8,8 @@
     └── FailureError              it went wrong out there: exit status 1
         ├── SourceError           a source cannot be listed or read
         ├── IndexStateError       the index is empty, unfinished, damaged or not this config's
-        │   └── IdentityError     its vectors come from another embedding model
+        │   ├── LockedError       another process is writing it: exit status 4
+        │   └── IdentityError     its vectors come from another embedding model: exit status 5
         ├── BudgetError           to go on would cost more than was allowed: exit status 6
         ├── StoreError            a vector store refused or cannot be reached
         └── ModelError            an embedding, reranking or chat model refused or cannot be reached
@@ -112,10 +113,18 @@ class IndexStateError(FailureError):
     code = "index"
 
 
+class LockedError(IndexStateError):
+    """Another process is writing the index; the one asked for it did not wait and did nothing."""
+
+    code = "locked"
+    exit_status = 4
+
+
 class IdentityError(IndexStateError):
     """The vectors in the index come from another embedding model than the config names."""
 
     code = "identity"
+    exit_status = 5
 
 
 class BudgetError(FailureError):
