@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
+from math import log
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +26,8 @@ _UNSPACED: Final = (
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 """A word, or one character of Chinese, Japanese or Korean, which put no spaces between words."""
 _CHARACTER: Final = re.compile(f"[{_UNSPACED}]")
+_KEPT: Final = 1 << 16
+"""Features whose places are remembered, some 15 MB."""
 
 
 class HashingEmbeddings(Embeddings):
@@ -39,6 +43,7 @@ class HashingEmbeddings(Embeddings):
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
+        self._place = lru_cache(_KEPT)(self._hash)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector of `dimension` numbers for each text."""
@@ -51,17 +56,19 @@ class HashingEmbeddings(Embeddings):
 
     def count_tokens(self, text: str) -> int:
         """Words of `text`."""
-        return sum(1 for _ in _WORD.finditer(text))
+        return len(_WORD.findall(text))
 
     def token_spans(self, text: str) -> Sequence[Span]:
         """The character span of each word of `text`."""
         return [word.span() for word in _WORD.finditer(text)]
 
     def _embed(self, text: str) -> NDArray[np.float32]:
-        vector = np.zeros(self.dimension)
+        sums: defaultdict[int, float] = defaultdict(float)
         for feature, count in Counter(_list_features(text)).items():
-            place, sign = self._hash(feature)
-            vector[place] += sign * (1 + np.log(count))
+            place, sign = self._place(feature)
+            sums[place] += sign * (1 + log(count))
+        vector = np.zeros(self.dimension)
+        vector[list(sums)] = list(sums.values())
         length = float(np.linalg.norm(vector))
         if length < 1e-9:  # no word at all, or words that cancel each other out
             vector[self._hash("")[0]] = length = 1.0
@@ -73,7 +80,13 @@ class HashingEmbeddings(Embeddings):
         return (number >> 1) % self.dimension, 1.0 if number & 1 else -1.0
 
 
-def _list_features(text: str) -> Iterator[str]:
+def _list_features(text: str) -> Iterable[str]:
+    if not _CHARACTER.search(text):
+        return map(str.casefold, _WORD.findall(text))
+    return _list_with_pairs(text)
+
+
+def _list_with_pairs(text: str) -> Iterator[str]:
     words = list(_WORD.finditer(text))
     yield from (word.group().casefold() for word in words)
     for first, second in pairwise(words):
