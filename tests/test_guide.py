@@ -18,7 +18,8 @@ from pydantic import BaseModel
 import rag_app
 from chains import qa
 from rag_app import registry
-from rag_app.cli import COMMANDS, group
+from rag_app.cli import COMMANDS
+from rag_app.cli.groups import group
 from rag_app.cli.output import answer_json, ingest_json, plan_json, search_json
 from rag_app.config import load_config
 from rag_app.filters import matches, parse

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
 
-import click
+from rag_app.cli.stopping import Stop
 
 COMMANDS = {
     "init": "Write a commented config, sample documents and cases into a folder.",
@@ -22,65 +21,25 @@ COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    """A group that imports a command's module only to run it or show its help."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"rag_app.cli.{cmd_name}").command
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from rag_app import __version__
-
-        click.echo(f"rag-app {__version__}")
-        ctx.exit()
-
-
-@click.group(
-    cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: rag-app demo",
-)
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_print_version,
-    help="Print the version.",
-)
-def group() -> None:
-    """Retrieval-augmented generation on LangChain that is never silently wrong.
-
-    Edit one YAML file, then: rag-app ingest, rag-app ask "...". Results go to stdout, messages to
-    stderr. Exit status: 0 ok, 1 failed, 2 usage or config, 3 partly done (something quarantined),
-    6 over --max-cost.
-    """
-
-
 def main() -> None:
     """Run the command line; whatever goes wrong ends in a sentence and an exit status."""
-    try:
-        status: Any = group(standalone_mode=False)
-    except BaseException as error:  # the last stop before the user: no traceback goes past it
-        status = _explain(error)
+    with Stop() as stop:
+        try:
+            from rag_app.cli.groups import group
+
+            status: Any = group(standalone_mode=False)
+        except BaseException as error:  # the last stop before the user: no traceback goes past it
+            status = _explain(error, stop)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _explain(error: BaseException) -> int:
+def _explain(error: BaseException, stop: Stop) -> int:
     """Say on stderr what went wrong, in the terms of whoever raised it; the exit status for it."""
+    import click
+
+    if stop.number is not None or isinstance(error, (KeyboardInterrupt, click.Abort)):
+        stop.tell()
+        return stop.status
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, SystemExit):  # click's way to end when nobody reads its output
@@ -88,9 +47,6 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return 2
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        click.echo("Stopped. What was done is kept; the same command goes on from there.", err=True)
-        return 130
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -98,6 +54,8 @@ def _explain(error: BaseException) -> int:
 
 
 def _explain_failure(error: BaseException) -> int:
+    import click
+
     from rag_app.errors import RagAppError
 
     if os.environ.get("RAG_APP_DEBUG"):

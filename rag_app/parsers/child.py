@@ -29,6 +29,14 @@ _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 _AHEAD: Final = 8
 """Frames read before anybody asks for them; the pipe then holds the child back."""
 
+_LIVE: Final[weakref.WeakSet[_Worker]] = weakref.WeakSet()
+
+
+def kill_all() -> None:
+    """Kill every child of this process, waiting for none: it is about to end itself."""
+    for worker in list(_LIVE):
+        worker.kill()
+
 
 class Workers:
     """Child processes that parse: as many as files at one time, started when needed and kept.
@@ -121,6 +129,7 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the child
         )
+        _LIVE.add(self)
         self._frames: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
         threading.Thread(
             target=_pump, args=(self._process.stdout, self._frames), daemon=True
@@ -160,11 +169,15 @@ class _Worker:
     def stop(self) -> None:
         """Kill it and wait until it is gone."""
         self.gone = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self.kill()
         self._drain()
         self._process.wait()
         self._close()
+
+    def kill(self) -> None:
+        """Kill it, without waiting."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     def _next(self, left: float) -> bytes:
         try:
