@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from unicodedata import category, name
+
 import pytest
 
 from rag_app.words import ENGLISH_STOP_WORDS, cut_chunk, cut_query
@@ -33,3 +36,11 @@ def test_other_languages_keep_their_words() -> None:
 def test_chunks_have_the_single_characters_too() -> None:
     assert cut_chunk("english", "天气 fine") == ["天气", "天", "气", "fine"]
     assert cut_query("english", "天气 fine") == ["天气", "fine"]
+
+
+def test_a_mark_parts_no_word_but_in_scripts_without_spaces() -> None:
+    marks = [chr(c) for c in range(0x300, sys.maxunicode) if category(chr(c)) in ("Mn", "Mc")]
+    marks = [mark for mark in marks if "KATAKANA" not in name(mark)]
+    parted = {name(m).split()[0] for m in marks if len(cut_query("words", f"xa{m}bx")) > 1}
+    assert len(marks) > 2000
+    assert parted == {"THAI", "LAO", "MYANMAR", "KHMER"}
