@@ -37,6 +37,23 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a listing that came to its end may lack things all the same, as an unmounted folder does.
+
+    Attributes:
+        where: the option concerned.
+        wrong: what was seen there.
+        remedy: what mends it.
+        covers: whether an origin of this name, if it is listed no more, may be one of those things.
+    """
+
+    where: str
+    wrong: str
+    remedy: str
+    covers: Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A document that could not be read, with the reason, while its neighbours could."""
 

@@ -48,12 +48,16 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What an address answered: the decoded body, its media type, and when it was last modified."""
+    """What an address answered: the decoded body, its media type, and when it was last modified.
+
+    `url` is the address that answered, after all redirects.
+    """
 
     body: bytes
     media_type: str
     charset: str | None
     modified: str | None  # the header as it came
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +164,13 @@ class Fetcher:
                     return _follow(at, given[b"location"])
                 if response.status != 200:
                     raise Refused(f"answered {response.status}")
-                return self._read(response, given)
+                return self._read(response, given, str(at))
         except httpcore.TimeoutException as error:
             raise Refused(f"took over {self.limits.seconds:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise Refused(f"cannot be reached: {error or type(error).__name__}") from error
 
-    def _read(self, response: httpcore.Response, given: dict[bytes, str]) -> Page:
+    def _read(self, response: httpcore.Response, given: dict[bytes, str], url: str) -> Page:
         media_type, _, parameters = given.get(b"content-type", "").partition(";")
         charset = parameters.partition("charset=")[2].partition(";")[0].strip(" \"'") or None
         encoding = given.get(b"content-encoding", "identity").strip().lower()
@@ -180,7 +184,7 @@ class Fetcher:
             if len(body) > self.limits.size:
                 raise Refused(f"is larger than {self.limits.size} bytes")
         modified = given.get(b"last-modified")
-        return Page(bytes(body), media_type.strip().lower(), charset, modified)
+        return Page(bytes(body), media_type.strip().lower(), charset, modified, url)
 
     def _unpack(self, pieces: Iterable[bytes]) -> Iterable[bytes]:
         """The gzip stream's content, all its members, never more than 64 KiB at once.

@@ -12,15 +12,17 @@ from rag_app.parsers.parsed import Broken, Parsed, ParseError
 from rag_app.types import Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rag_app.types import Origin
+    from rag_app.types import Doubt, Origin
 
 
 class Listing(Protocol):
     """What lists the origins of one `sources` entry."""
 
     def origins(self) -> Iterator[Origin]: ...
+
+    def doubts(self) -> Sequence[Doubt]: ...
 
     def close(self) -> None: ...
 
@@ -41,6 +43,10 @@ class SourceLoader(BaseLoader):
             SourceError: it cannot be listed, or there is nothing in it.
         """
         return self.listing.origins()
+
+    def doubts(self) -> Sequence[Doubt]:
+        """Why what `origins()` listed last may not be all there is, though it ended well."""
+        return self.listing.doubts()
 
     def close(self) -> None:
         """End the child processes that parse; loading again starts new ones."""

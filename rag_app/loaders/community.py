@@ -10,12 +10,13 @@ import hashlib
 import importlib
 import inspect
 import json
+import logging
 import re
 import warnings
-from collections.abc import Iterator  # noqa: TC003  (a decorator reads it)
+from collections.abc import Iterator, Sequence  # noqa: TC003  (a decorator reads it)
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, quote_plus
 
 from pydantic import ValidationError, ValidationInfo, field_validator
@@ -23,7 +24,7 @@ from pydantic import ValidationError, ValidationInfo, field_validator
 from rag_app.errors import MissingPackageError, SourceError, UsageError
 from rag_app.options import OPERATIONAL, Field, Options, Secret
 from rag_app.spelling import did_you_mean
-from rag_app.types import Origin, Unreadable
+from rag_app.types import Doubt, Origin, Unreadable
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -104,24 +105,22 @@ class Community:
         """The loader as a whole: only it can tell what it holds."""
         yield Origin(self._name, None, self._load)
 
+    def doubts(self) -> Sequence[Doubt]:
+        """None: a loader without a document, or with a warning, is an error."""
+        return ()
+
     def _load(self) -> Iterator[Document | Unreadable]:
         """Its documents, each under a name of its own: a source that comes again gets a number.
 
         Raises:
-            SourceError: the loader failed; what it gave before counts as read.
+            SourceError: the loader failed, warned, or gave nothing; what it gave counts as read.
         """
         times: dict[str, int] = {}
         try:
-            documents = iter(self._loader.lazy_load())
-            while (document := _next(documents)) is not None:
-                source = str(document.metadata.get("source") or self._name)
-                times[source] = times.get(source, 0) + 1
-                name = source if times[source] == 1 else f"{source}#{times[source]}"
-                if document.page_content.strip():
-                    metadata = _make_plain(document.metadata) | {"source": name}
-                    yield document.model_copy(update={"metadata": metadata})
-                else:
-                    yield Unreadable(name, "no text")
+            with _Warnings() as warned:
+                documents = iter(self._loader.lazy_load())
+                while (document := _next(documents)) is not None:
+                    yield self._name_apart(document, times)
         except ImportError as error:
             wrong = f"needs a package that is not installed ({error})"
             remedy = "Install it with pip, as the loader's own documentation says."
@@ -132,12 +131,46 @@ class Community:
             remedy = "See the loader's own documentation."
             cause = error if words == str(error) else None
             raise SourceError(self._name, wrong.rstrip("."), remedy) from cause
+        if warned.said:
+            wrong = f"the loader went on after a warning: {self._clean(warned.said[0])}"
+            remedy = "What it left out is not taken for deleted; see its options."
+            raise SourceError(self._name, wrong.rstrip("."), remedy)
+        if not times:
+            remedy = "Check its options, or take the entry out of `sources`."
+            raise SourceError(self._name, "the loader gave no documents", remedy)
+
+    def _name_apart(self, document: Document, times: dict[str, int]) -> Document | Unreadable:
+        source = str(document.metadata.get("source") or self._name)
+        times[source] = times.get(source, 0) + 1
+        name = source if times[source] == 1 else f"{source}#{times[source]}"
+        if not document.page_content.strip():
+            return Unreadable(name, "no text")
+        metadata = _make_plain(document.metadata) | {"source": name}
+        return document.model_copy(update={"metadata": metadata})
 
     def _clean(self, words: str) -> str:
         for secret in sorted({*self._secrets} - {""}, key=len, reverse=True):
             for form in (secret, quote(secret, safe=""), quote_plus(secret)):
                 words = words.replace(form, "…")
         return words
+
+
+class _Warnings(logging.Handler):
+    """What loaders log as a warning or worse: most go on like that over what they cannot read."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage().strip().partition("\n")[0])
+
+    def __enter__(self) -> Self:
+        logging.getLogger("langchain_community.document_loaders").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("langchain_community.document_loaders").removeHandler(self)
 
 
 def _tell(error: Exception) -> str:

@@ -7,7 +7,6 @@ are excluded.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 from dataclasses import dataclass
@@ -18,6 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator
 
 from rag_app.errors import MissingPackageError, SourceError
+from rag_app.loaders._disk import (
+    LFS_POINTER,
+    decode_name,
+    is_inside,
+    rank_name,
+    read_hash,
+    why_broken,
+)
+from rag_app.loaders._doubts import doubt_folder, doubt_link, doubt_patterns
 from rag_app.loaders._globs import compile_glob
 from rag_app.options import OPERATIONAL, Field, FilePath, Options
 from rag_app.parsers import FORMATS, find_format
@@ -25,15 +33,17 @@ from rag_app.parsers.child import Workers
 from rag_app.types import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from langchain_core.documents import Document
 
     from rag_app.loaders._source import SourceLoader
     from rag_app.parsers import Format
-    from rag_app.types import Unreadable
+    from rag_app.types import Doubt, Unreadable
 
 _REMEDY = "Mend the file, or leave it out with `exclude`."
+_UNMATCHED = "matches no `include` pattern"
+_UNWANTED = "matches an `exclude` pattern"
 
 
 class JsonLines(Options):
@@ -137,6 +147,7 @@ class Files:
         self._include = [compile_glob(pattern) for pattern in config.include]
         self._exclude = [compile_glob(pattern) for pattern in config.exclude]
         self._workers = Workers("loaders.files", "files", config.max_seconds, config.max_memory_mb)
+        self._doubts: list[Doubt] = []
 
     def close(self) -> None:
         """End the child processes."""
@@ -148,13 +159,21 @@ class Files:
         Raises:
             SourceError: it is missing, cannot be listed, or holds nothing the patterns match.
         """
-        listed = self._list()
+        try:
+            listed = self._list()
+        except OSError as error:  # a disk that is gone, a folder that may not be searched
+            raise self._refuse_listing(error) from error
         if not any(found.excluded is None for found in listed):
             raise self._nothing(len(listed))
         return map(self._to_origin, listed)
 
+    def doubts(self) -> Sequence[Doubt]:
+        """Empty folders, what is no longer a folder or file, and patterns that match nothing."""
+        return tuple(self._doubts)
+
     def _list(self) -> list[_Found]:
         path = self.config.path
+        self._doubts = []
         if path.is_file():
             return [_Found(path, self._name(path.name, set()))]
         if not path.is_dir():
@@ -164,11 +183,26 @@ class Files:
                 "Give a folder or file; a relative path starts at the config file's folder.",
             )
         taken: set[str] = set()
-        found = [self._judge(each, taken) for each in sorted(self._walk(path), key=_rank_name)]
+        found = [self._judge(each, taken) for each in sorted(self._walk(path), key=rank_name)]
+        self._doubt(found)
         return sorted(found, key=lambda each: each.source)
 
+    def _doubt(self, listed: Sequence[_Found]) -> None:
+        for found in listed:
+            reason = found.broken or found.excluded
+            if reason is not None and (found.broken or found.path.is_symlink()):
+                self._doubts.append(doubt_link(found.source, str(found.path), reason))
+        start, patterns = self.config.prefix, self.config.include
+        left_out = {found.source for found in listed if found.excluded == _UNMATCHED}
+        matched = [found.source for found in listed if found.excluded in (None, _UNWANTED)]
+        names = [source.removeprefix(start) for source in matched]
+        self._doubts += doubt_patterns(patterns, names, left_out, start)
+
     def _walk(self, folder: Path) -> Iterator[Path]:
-        for place, folders, names in os.walk(folder, onerror=_refuse_listing):
+        for place, folders, names in os.walk(folder, onerror=_raise):
+            if not any(self.config.hidden or name[0] != "." for name in (*folders, *names)):
+                source = self.config.prefix + self._relate(Path(place))
+                self._doubts.append(doubt_folder(source, place))
             yield from (Path(place, name) for name in names)
             left_out = [name for name in folders if self._stays_outside(place, name)]
             yield from (Path(place, name) for name in left_out)
@@ -178,11 +212,15 @@ class Files:
         return (name.startswith(".") and not self.config.hidden) or Path(place, name).is_symlink()
 
     def _judge(self, path: Path, taken: set[str]) -> _Found:
-        relative = _decode_name(path.relative_to(self.config.path).as_posix())
-        source = self._name(relative, taken)
-        excluded = self._why_excluded(path, unicodedata.normalize("NFC", relative))
-        broken = None if excluded else _why_broken(path)
+        source = self._name(decode_name(path.relative_to(self.config.path).as_posix()), taken)
+        excluded = self._why_excluded(path, self._relate(path))
+        broken = None if excluded else why_broken(path)
         return _Found(path, source, excluded, broken)
+
+    def _relate(self, path: Path) -> str:
+        """The name that the globs see."""
+        relative = decode_name(path.relative_to(self.config.path).as_posix())
+        return unicodedata.normalize("NFC", relative)
 
     def _name(self, relative: str, taken: set[str]) -> str:
         name = self.config.prefix + unicodedata.normalize("NFC", relative)
@@ -195,12 +233,12 @@ class Files:
             return "hidden: its name begins with a dot"
         if path.is_symlink() and path.is_dir():
             return "a link to a folder, which is not followed"
-        if path.is_symlink() and not _is_inside(path, self.config.path):
+        if path.is_symlink() and not is_inside(path, self.config.path):
             return "a link out of the folder, which is not followed"
         if not any(glob.fullmatch(relative) for glob in self._include):
-            return "matches no `include` pattern"
+            return _UNMATCHED
         if any(glob.fullmatch(relative) for glob in self._exclude):
-            return "matches an `exclude` pattern"
+            return _UNWANTED
         return None
 
     def _to_origin(self, found: _Found) -> Origin:
@@ -210,10 +248,13 @@ class Files:
             return Origin(found.source, None, _refuse(found.source, found.broken, _REMEDY))
         parsed_as = find_format(found.path.name)
         try:
-            fingerprint = _hash(found.path)
+            fingerprint, begins = read_hash(found.path)
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
             return Origin(found.source, None, _refuse(found.source, reason, _REMEDY))
+        if begins == LFS_POINTER:
+            reason, remedy = "is the pointer of Git LFS, not the file", "Run: git lfs pull"
+            return Origin(found.source, None, _refuse(found.source, reason, remedy))
         if parsed_as is None:
             remedy = f"Leave it out with `exclude`; these are read: {', '.join(sorted(FORMATS))}."
             return Origin(
@@ -247,6 +288,12 @@ class Files:
     def _options_of(self, parsed_as: Format, path: Path) -> dict[str, Any]:
         return options_of(parsed_as.module, path.suffix, self.config.jsonl, self.config.csv)
 
+    def _refuse_listing(self, error: OSError) -> SourceError:
+        place = error.filename or self.config.path
+        wrong = f"{str(place)!r} cannot be listed: {error.strerror or type(error).__name__}"
+        remedy = "Grant access to it, or mount it; nothing is deleted from the index meanwhile."
+        return SourceError("sources.path", wrong, remedy)
+
     def _nothing(self, seen: int) -> SourceError:
         where = f"{str(self.config.path)!r}"
         if not seen:
@@ -278,41 +325,10 @@ def _refuse(source: str, reason: str, remedy: str) -> Callable[[], Iterable[Any]
     return load
 
 
-def _refuse_listing(error: OSError) -> None:
-    raise SourceError(
-        "sources.path",
-        f"{str(error.filename)!r} cannot be listed: {error.strerror}",
-        "Grant access to it; nothing is deleted from the index meanwhile.",
-    ) from error
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    # Not Path.resolve, which gives up on a link to itself.
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def _why_broken(path: Path) -> str | None:
-    if path.is_symlink() and not path.exists():
-        return "is a link to nothing"
-    return None if path.is_file() else "is not a regular file"
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _no_format(found: _Found) -> str:
     ending = found.path.suffix
     return f"files ending in {ending!r} cannot be read" if ending else "its name has no ending"
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _decode_name(name: str) -> str:
-    """A name the file system holds in no encoding has its odd bytes as `\\xNN`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _rank_name(path: Path) -> tuple[bool, str]:
-    """Composed names first: theirs is the source name when another form of it is there, too."""
-    name = path.as_posix()
-    return not unicodedata.is_normalized("NFC", name), name

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import model_validator
 
 from rag_app.errors import MissingPackageError, SourceError
+from rag_app.loaders._doubts import doubt_patterns
 from rag_app.loaders._globs import compile_glob
 from rag_app.loaders.files import Glob, JsonLines, Table, options_of
 from rag_app.options import OPERATIONAL, Field, Options, Secret
@@ -22,15 +23,17 @@ from rag_app.types import Origin
 from rag_app.urls import show_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from langchain_core.documents import Document
 
     from rag_app.loaders._source import SourceLoader
     from rag_app.parsers import Format
-    from rag_app.types import Unreadable
+    from rag_app.types import Doubt, Unreadable
 
 _REMEDY = "Mend the object, or leave it out with `exclude`."
+_UNMATCHED = "matches no `include` pattern"
+_UNWANTED = "matches an `exclude` pattern"
 
 
 class Config(Options):
@@ -117,6 +120,7 @@ class Objects:
         self._exclude = [compile_glob(pattern) for pattern in config.exclude]
         self._workers = Workers("loaders.s3", "files", config.max_seconds, config.max_memory_mb)
         self._client: Any = None
+        self._doubts: list[Doubt] = []
 
     def close(self) -> None:
         """End the child processes and connections."""
@@ -137,7 +141,7 @@ class Objects:
                 .get_paginator("list_objects_v2")
                 .paginate(Bucket=self.config.bucket, Prefix=self.config.prefix)
             )
-            listed = [each for page in pages for each in page.get("Contents", ())]
+            listed = [each for page in pages for each in self._take(page)]
         found = sorted((e for e in listed if not e["Key"].endswith("/")), key=lambda e: e["Key"])
         origins = [self._to_origin(each) for each in found]
         if not any(origin.excluded is None for origin in origins):
@@ -145,7 +149,35 @@ class Objects:
             wrong = f"none of the {len(origins)} objects under {place} is to be read"
             remedy = "Check `prefix`, widen `include` or narrow `exclude`."
             raise SourceError("sources.include", wrong, remedy)
+        self._doubt(origins)
         return iter(origins)
+
+    def doubts(self) -> Sequence[Doubt]:
+        """Patterns that match nothing."""
+        return tuple(self._doubts)
+
+    def _take(self, page: dict[str, Any]) -> list[dict[str, Any]]:
+        """The objects of one page of the list; the client ends at a page that names no next one.
+
+        Raises:
+            SourceError: the page is not a whole answer, or more were to come.
+        """
+        objects: list[dict[str, Any]] = page.get("Contents", [])
+        if "IsTruncated" not in page or page.get("KeyCount", len(objects)) != len(objects):
+            wrong = "the service answered with something else than a whole list"
+        elif page["IsTruncated"] and not page.get("NextContinuationToken"):
+            wrong = "the service ended the list in its middle"
+        else:
+            return objects
+        remedy = "Ingest again; nothing is deleted from the index meanwhile. Check endpoint_url."
+        raise SourceError("sources.bucket", wrong, remedy)
+
+    def _doubt(self, origins: Sequence[Origin]) -> None:
+        start = f"s3://{self.config.bucket}/{self.config.prefix}"
+        left_out = [each.source for each in origins if each.excluded == _UNMATCHED]
+        matched = [each.source for each in origins if each.excluded in (None, _UNWANTED)]
+        names = [source.removeprefix(start).lstrip("/") for source in matched]
+        self._doubts = list(doubt_patterns(self.config.include, names, left_out, start))
 
     def _to_origin(self, each: dict[str, Any]) -> Origin:
         key = each["Key"]
@@ -165,9 +197,9 @@ class Objects:
 
     def _why_excluded(self, key: str) -> str | None:
         if not any(glob.fullmatch(key) for glob in self._include):
-            return "matches no `include` pattern"
+            return _UNMATCHED
         if any(glob.fullmatch(key) for glob in self._exclude):
-            return "matches an `exclude` pattern"
+            return _UNWANTED
         return None
 
     def _load(

@@ -22,10 +22,10 @@ from rag_app.errors import MissingPackageError, SourceError
 from rag_app.json_values import find_non_json
 from rag_app.options import OPERATIONAL, Field, Options, Secret
 from rag_app.parsers.parsed import name_column
-from rag_app.types import Origin, Unreadable
+from rag_app.types import Doubt, Origin, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from langchain_core.documents import Document
     from sqlalchemy import Connection, Engine
@@ -107,6 +107,10 @@ class Rows:
         """The query, as one."""
         yield Origin(self.source, None, self._load)
 
+    def doubts(self) -> Sequence[Doubt]:
+        """None: a query without a row is an error."""
+        return ()
+
     def _load(self) -> Iterator[Document | Unreadable]:
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -154,8 +158,12 @@ class Rows:
         columns = list(rows.keys())
         self._check_columns(columns)
         seen: set[str] = set()
+        number = 0
         for number, row in enumerate(rows, 1):
             yield self._to_document(number, dict(zip(columns, row, strict=True)), seen)
+        if not number:
+            remedy = "Check the table and the query, or take the entry out of `sources`."
+            raise SourceError(f"{self.source}: query", "gives no rows", remedy)
 
     def _check_columns(self, columns: list[str]) -> None:
         repeated = {column for column in columns if columns.count(column) > 1}

@@ -7,6 +7,7 @@ Each redirect is checked as the first address was. A page of the own network is 
 from __future__ import annotations
 
 import hashlib
+import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,15 +17,16 @@ from rag_app.errors import SourceError
 from rag_app.options import OPERATIONAL, Field, Options
 from rag_app.parsers.child import Workers
 from rag_app.types import Origin
+from rag_app.urls import show_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from langchain_core.documents import Document
 
     from rag_app.loaders._fetch import Fetcher, Page, Resolve
     from rag_app.loaders._source import SourceLoader
-    from rag_app.types import Unreadable
+    from rag_app.types import Doubt, Unreadable
 
 MODULES = {
     "text/html": "html",
@@ -34,6 +36,11 @@ MODULES = {
     "application/pdf": "pdf",
 }
 """Content type -> the module of `rag_app.parsers` that reads it."""
+
+_LOGIN = re.compile(r"[/._-](?:log-?in|sign-?in|sso|saml2?|authorize)(?![a-z])", re.IGNORECASE)
+"""Part of an address that people are sent to when they are to say who they are."""
+
+_PASSWORD = re.compile(rb"<input\b[^>]*\btype\s*=\s*[\"']?password", re.IGNORECASE)
 
 _REMEDY = "Open it in a browser, mend or remove its line in `urls`."
 
@@ -135,6 +142,10 @@ class Pages:
         """
         return map(self._fetch, sorted(self.config.urls))
 
+    def doubts(self) -> Sequence[Doubt]:
+        """None: the config names every page."""
+        return ()
+
     def _fetch(self, url: str) -> Origin:
         from rag_app.loaders._fetch import Refused
 
@@ -142,6 +153,9 @@ class Pages:
             page = self._fetcher.fetch(url)
         except Refused as error:
             return Origin(url, None, _refuse(url, str(error)))
+        if _is_login(url, page):
+            what = f"leads to {show_url(page.url)}, which asks to log in"
+            return Origin(url, None, _refuse(url, what))
         if page.media_type not in MODULES:
             kinds = ", ".join(MODULES)
             what = f"its content type is {page.media_type or 'missing'!r}, not one of {kinds}"
@@ -156,6 +170,13 @@ class Pages:
             page.body, MODULES[page.media_type], {"charset": page.charset}
         )
         yield from to_documents(url, pieces, metadata, _REMEDY)
+
+
+def _is_login(url: str, page: Page) -> bool:
+    """Whether a redirect led to a form for a name and a password in place of the page."""
+    if page.url.partition("#")[0].rstrip("/") == url.partition("#")[0].rstrip("/"):
+        return False
+    return bool(_PASSWORD.search(page.body) or (_LOGIN.search(page.url) and not _LOGIN.search(url)))
 
 
 def _refuse(url: str, reason: str) -> Callable[[], Iterable[Any]]:

@@ -32,7 +32,7 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
 
     Raises:
         ParseError: it has no header or no rows, a quote in it is not closed, or an option names a
-            column it does not have.
+            column it does not have, or it ends in the middle of a row: there may have been more.
     """
     text, found = decode(data)
     rows = list(_read_rows(text, options.get("delimiter") or _find_delimiter(text)))
@@ -44,6 +44,8 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
     numbers = _find_numbers(columns, [cells for _, cells, _ in table])
     seen: set[str] = set()
     for number, cells, row in table:
+        if number == table[-1][0] and len(row) < len(columns) and not text.endswith("\n"):
+            raise ParseError(f"is cut off in row {number}: {len(row)} of {len(columns)} cells")
         if len(row) > len(columns):
             reason = f"has {len(row)} cells, the header has {len(columns)}"
             yield Broken(f"row={number}", reason)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
-from email import policy
+from email import errors, policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _SHOWN = {"From": "from", "To": "to", "Cc": "cc", "Date": "date", "Subject": "subject"}
+_CUT: Final = (errors.CloseBoundaryNotFoundDefect, errors.StartBoundaryNotFoundDefect)
 _TEXTS: Final = {"text/plain", "text/html"}
 
 
@@ -29,7 +30,7 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
     `options`: for each format that takes any, its own under the name of its module.
 
     Raises:
-        ParseError: it is no e-mail.
+        ParseError: it is no e-mail, or it was cut off: parts may be missing at its end.
     """
     message: EmailMessage = BytesParser(policy=policy.default).parsebytes(data)
     if not any(message.get(name) for name in ("From", "To", "Subject", "Message-ID")):
@@ -49,6 +50,15 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
         taken[name] = taken.get(name, 0) + 1
         place = name if taken[name] == 1 else f"{name} ({taken[name]})"
         yield from _read_attachment(place, name, part, options)
+    if _is_cut(data, message):
+        raise ParseError("is cut off: its end, and any attachment there, is missing")
+
+
+def _is_cut(data: bytes, message: EmailMessage) -> bool:
+    """Whether the boundary that closes a multipart (RFC 2046, 5.1.1) or all of the body is gone."""
+    if b"\n\n" not in data and b"\r\n\r\n" not in data:
+        return True
+    return any(isinstance(each, _CUT) for part in message.walk() for each in part.defects)
 
 
 def _header(message: EmailMessage, name: str) -> str:

@@ -26,14 +26,17 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
     A broken record is named by its id where that can be read, else by its line.
 
     Raises:
-        ParseError: not one line holds anything, or the gzip stream is damaged.
+        ParseError: not one line holds anything, the last one ends in the middle of its record, or
+            the gzip stream is damaged: there may have been more.
     """
     lines = _read_lines(data)
     seen: dict[str, int] = {}
     empty = True
-    for number, line in enumerate(lines, 1):
-        if line := line.strip():
+    for number, whole in enumerate(lines, 1):
+        if line := whole.strip():
             empty = False
+            if not whole.endswith(b"\n") and _is_cut(line):
+                raise ParseError(f"is cut off in line {number}, in the middle of a record")
             yield _read_line(number, line, options, seen)
     if empty:
         raise ParseError("no text")
@@ -75,6 +78,19 @@ def _decode(line: bytes) -> dict[str, Any]:
         raise ParseError(f"holds a JSON {type(record).__name__}, not an object")
     whole: dict[str, Any] = replace_surrogates(record) if b"\\u" in line else record
     return whole
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether the last line is the beginning of a record: lines that came after are lost too."""
+    try:
+        json.loads(line.decode())
+    except RecursionError:
+        return False
+    except json.JSONDecodeError as error:
+        return line.startswith(b"{") and (not line.endswith(b"}") or error.pos == len(error.doc))
+    except UnicodeDecodeError:
+        return line.startswith(b"{") and not line.endswith(b"}")
+    return False
 
 
 def _refuse_non_json(record: Mapping[str, Any]) -> None:
