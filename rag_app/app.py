@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rag_app import registry
@@ -15,10 +16,11 @@ from rag_app.types import Answer, SearchResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from threading import Event
 
     from langchain_core.messages import BaseMessage
 
+    from rag_app.errors import RagAppError
     from rag_app.types import Filter, IngestPlan, IngestReport
 
 
@@ -60,6 +62,8 @@ class RagApp(Parts):
         progress: Callable[[str, int, int | None], None] = lambda *_: None,
         rebuild: bool = False,
         max_cost: float | None = None,
+        allow_delete: bool = False,
+        retry_quarantined: bool = False,
     ) -> IngestReport:
         """Make the index hold what the sources hold now.
 
@@ -68,6 +72,9 @@ class RagApp(Parts):
             rebuild: drop the index and make it anew, as after a change of model; vectors that the
                 cache has are not computed again.
             max_cost: US dollars that embedding may cost; None for no limit.
+            allow_delete: let any number of documents go that the sources no longer have; without
+                it, many at once are taken for lost.
+            retry_quarantined: read what was quarantined again, though it has not changed.
 
         Raises:
             BudgetError: embedding would cost more than `max_cost`.
@@ -83,6 +90,8 @@ class RagApp(Parts):
                 progress=progress,
                 rebuild=rebuild,
                 max_cost=max_cost,
+                allow_delete=allow_delete,
+                retry_quarantined=retry_quarantined,
             )
         refresh = getattr(self._first_stage, "refresh", None)
         if refresh is not None and report.chunks_total:
@@ -90,6 +99,43 @@ class RagApp(Parts):
                 progress("indexing words", 0, None)
             refresh()
         return report
+
+    def watch(
+        self,
+        *,
+        report: Callable[[IngestReport], None] = lambda _: None,
+        failed: Callable[[RagAppError], None] | None = None,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+        stop: Event | None = None,
+        **given: Any,
+    ) -> None:
+        """Ingest, and again after each burst of changes in the folders of the sources.
+
+        Args:
+            report: called after each ingest.
+            failed: called with the error of an ingest after the first, and watching goes on; left
+                out, it is raised.
+            progress: as in `ingest`.
+            stop: ends it when it is set; an ingest that has begun is ended first.
+            given: as `ingest` takes them; they hold for each.
+
+        Raises:
+            UsageError: a source is not `files`. SourceError: its folder cannot be watched.
+            Others as `ingest`.
+        """
+        from threading import Event
+
+        from rag_app.index.watch import find_watched, watch
+
+        store = getattr(self.config.vector_store.options, "path", None)
+        written = [self.config.index.path, *([store] if isinstance(store, PathLike) else [])]
+        watch(
+            find_watched(self.config.sources, [Path(place) for place in written]),
+            lambda: self.ingest(progress=progress, **given),
+            report=report,
+            failed=failed,
+            stop=stop or Event(),
+        )
 
     def plan(
         self, *, progress: Callable[[str, int, int | None], None] = lambda *_: None

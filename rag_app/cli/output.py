@@ -138,6 +138,15 @@ def ingest_lines(report: IngestReport) -> list[str]:
     return lines
 
 
+def ingest_line(report: IngestReport) -> str:
+    """What an ingest did, in a line."""
+    return (
+        f"{report.indexed} indexed, {report.deleted} deleted, {report.quarantined} quarantined; "
+        f"{report.chunks_written} chunks written, {report.chunks_deleted} deleted, "
+        f"{report.chunks_total} in the index; {report.seconds:.1f} s"
+    )
+
+
 def plan_lines(plan: IngestPlan) -> list[str]:
     """What an ingest would do, for people."""
     lines = [
