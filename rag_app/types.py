@@ -196,6 +196,7 @@ class IngestPlan:
             no price is known.
         price: US dollars per million tokens.
         minutes: what the rate limits alone take; None without limits.
+        added: names of the new documents, `changed` of the changed ones, and `deleted` of the gone.
     """
 
     seen: int
@@ -215,3 +216,6 @@ class IngestPlan:
     minutes: float | None
     quarantine: tuple[Unreadable, ...] = field(default=())
     rebuild: bool = False
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()

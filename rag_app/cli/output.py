@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,6 +12,10 @@ from rag_app.money import show_dollars
 
 if TYPE_CHECKING:
     from rag_app.types import Answer, Hit, IngestPlan, IngestReport, SearchResult
+
+
+NAMED: Final = 20
+"""Documents of a kind that a plan names for people."""
 
 
 def print_json(value: Any) -> None:
@@ -74,6 +78,9 @@ def plan_json(plan: IngestPlan) -> dict[str, Any]:
         "price": plan.price,
         "minutes": None if plan.minutes is None else round(plan.minutes, 2),
         "rebuild": plan.rebuild,
+        "added": list(plan.added),
+        "changed": list(plan.changed),
+        "deleted": list(plan.deleted),
         "quarantine": [asdict(each) for each in plan.quarantine],
     }
 
@@ -164,8 +171,17 @@ def plan_lines(plan: IngestPlan) -> list[str]:
         )
     if plan.minutes is not None:
         lines.append(f"time: {plan.minutes:.1f} minutes at the rate limit")
-    lines.append("nothing was embedded, and the index is as it was")
-    return lines + [f"quarantined: {each.source}: {each.reason}" for each in plan.quarantine]
+    broken = [f"{each.source}: {each.reason}" for each in plan.quarantine]
+    for what, names in (
+        ("added", plan.added),
+        ("changed", plan.changed),
+        ("deleted", plan.deleted),
+        ("quarantined", broken),
+    ):
+        lines += [f"{what}: {name}" for name in names[:NAMED]]
+        if len(names) > NAMED:
+            lines.append(f"{what}: and {len(names) - NAMED:,} more; --json names all")
+    return [*lines, "nothing was embedded, and the index is as it was"]
 
 
 def _planned_cost(plan: IngestPlan) -> str:
