@@ -139,10 +139,10 @@ def _keep_a_chunk(app: RagApp) -> str:
 
 def _build_retriever(app: RagApp) -> str:
     _ = app.retriever
-    if app.index.manifest.is_empty():
+    if app.index.manifest.served() is None:
         return "built; the index is empty, run: rag-app ingest"
-    app.index.check_ready()
-    return f"ready; {app.index.manifest.count_chunks()} chunks in the index"
+    count = app.index.read(lambda view: view.count())
+    return f"ready; {count} chunks in the index"
 
 
 def _rerank(app: RagApp) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rag_app.index.view import View
     from rag_app.rows import Row
     from rag_app.types import Filter
 
@@ -146,15 +147,13 @@ Held = TypeVar("Held", bound=Ranked)
 class KeptSearch(ABC, Generic[Held]):
     """Search over words of the chunks of an index, brought up to date whenever it has changed.
 
-    Args:
-        index: whose chunks; with a folder what is derived is kept there, for every process.
+    What is derived from the chunks is kept in the index's folder, for every process.
     """
 
     kept_in: ClassVar[str]
     """The name of the folder."""
 
-    def __init__(self, index: Any) -> None:
-        self._index = index
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: tuple[str, Held] | None = None
 
@@ -167,71 +166,68 @@ class KeptSearch(ABC, Generic[Held]):
         """What is kept in `folder`; None when nothing is, or it is damaged."""
 
     @abstractmethod
-    def build(self, folder: Path | None) -> Held:
-        """Made anew from the index's chunks; what earlier revisions left lies beside `folder`."""
+    def build(self, view: View, folder: Path | None) -> Held:
+        """Made anew from the chunks of `view`; what earlier revisions left lies beside `folder`."""
 
     @abstractmethod
     def describe(self) -> object:
         """What decides the scores, as JSON values."""
 
-    def find(self, query: str, k: int, filter: Filter | None) -> list[tuple[Row, float]]:
+    def find(
+        self, view: View, query: str, k: int, filter: Filter | None
+    ) -> list[tuple[Row, float]]:
         """The `k` chunks of highest score among those that match the filter, best first.
 
         Only chunks that share a word with the query: fewer than `k`, or none, may be found.
         """
         where = parse(filter)
-        ranked = self.rank(self.refresh(), query)
+        ranked = self.rank(self.refresh(view), query)
         found: list[tuple[Row, float]] = []
         batch = k
         while len(found) < k and (scores := dict(islice(ranked, batch))):
-            rows = self._index.store.fetch(list(scores))
+            rows = view.fetch(list(scores))
             found += [(row, scores[row.id]) for row in rows if matches(where, row.metadata)]
             batch = min(2 * batch, 1000)
         return found[:k]
 
-    def refresh(self) -> Held:
-        """What belongs to the index as it is now: held, read from its folder, or built.
+    def refresh(self, view: View) -> Held:
+        """What belongs to the chunks of `view`: held, read from its folder, or built.
 
         Raises:
             IndexStateError: its folder cannot be written.
         """
         with self._lock:
-            revision = self._index.revision
-            while self._held is None or self._held[0] != revision:
-                opened = self._open(revision)
-                if self._index.revision == revision:
-                    self._held = revision, opened
-                revision = self._index.revision
+            if self._held is None or self._held[0] != view.revision:
+                self._held = view.revision, self._open(view)
             return self._held[1]
 
-    def _open(self, revision: str) -> Held:
-        folder = self._place(revision)
+    def _open(self, view: View) -> Held:
+        folder = self._place(view)
         loaded = None if folder is None else self.load(folder)
         if loaded is not None:
             return loaded
-        built = self.build(folder)
-        if folder is not None and self._index.revision == revision:
+        built = self.build(view, folder)
+        if folder is not None:
             _save(built, folder)
         return built
 
-    def _place(self, revision: str) -> Path | None:
-        if self._index.folder is None:
+    def _place(self, view: View) -> Path | None:
+        if view.folder is None:
             return None
-        return Path(self._index.folder, self.kept_in, _hash(self.describe()), _hash(revision))
+        return Path(view.folder, self.kept_in, _hash(self.describe()), _hash(view.revision))
 
 
 class WordSearch(KeptSearch[LexicalIndex]):
     """BM25 over the chunks of an index.
 
     Args:
-        index: whose chunks.
         scoring: how to score.
     """
 
     kept_in = "bm25"
 
-    def __init__(self, index: Any, scoring: Scoring) -> None:
-        super().__init__(index)
+    def __init__(self, scoring: Scoring) -> None:
+        super().__init__()
         self._scoring = scoring
 
     def rank(self, held: LexicalIndex, query: str) -> Iterator[tuple[str, float]]:
@@ -242,9 +238,9 @@ class WordSearch(KeptSearch[LexicalIndex]):
         """As `LexicalIndex.load`."""
         return LexicalIndex.load(folder, self._scoring)
 
-    def build(self, folder: Path | None) -> LexicalIndex:  # noqa: ARG002
+    def build(self, view: View, folder: Path | None) -> LexicalIndex:  # noqa: ARG002
         """From the words of every chunk."""
-        texts = ((row.id, row.text) for row in self._index.scan())
+        texts = ((row.id, row.text) for row in view.scan())
         return LexicalIndex.build(texts, self._scoring)
 
     def describe(self) -> list[object]:

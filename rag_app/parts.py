@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rag_app import registry
@@ -23,10 +25,9 @@ if TYPE_CHECKING:
     from rag_app.config import AppConfig
     from rag_app.index.cache import EmbeddingCache
     from rag_app.index.index import Index
+    from rag_app.index.manifest import Generation
     from rag_app.index.read import Source
     from rag_app.store import Store
-
-GENERATION = 1
 
 
 class Parts:
@@ -35,12 +36,14 @@ class Parts:
     def __init__(self, config: AppConfig) -> None:
         self.config = config
         self._closed = False
+        self._temporary = ExitStack()
 
     def close(self) -> None:
         """Release files and connections. Parts used before must not be used after."""
         self._closed = True
         if "index" in self.__dict__:
             self.__dict__.pop("index").close()
+        self._temporary.close()
         for part in ("_first_stage", "retriever", "chain"):  # they hold what was closed
             self.__dict__.pop(part, None)
 
@@ -100,22 +103,48 @@ class Parts:
         from rag_app.index.manifest import Manifest
 
         config = self.config
-        store = self.open_store(f"{config.name}_g{GENERATION}")
-        folder = config.index.path / config.name if store.persistent else None
+        first = f"{config.name}_g1"
+        store = self.open_store(first)
+        folder = config.index.path / config.name
+        if not store.persistent:
+            folder = Path(self._temporary.enter_context(TemporaryDirectory(prefix="rag-app-")))
         identity = describe_embeddings(
             config.embeddings.kind, config.embeddings.options, self.embeddings
         )
-        return Index(
+        secret = config.index.manifest_url
+        url = None if secret is None else secret.get_secret_value()
+        made = Index(
             config.name,
             folder,
-            store,
-            self.embeddings,
-            Manifest(None if folder is None else folder / "manifest.sqlite"),
+            Manifest.open(folder / "manifest.sqlite", config.name, url),
+            in_memory=not store.persistent,
+            open_store=self.open_store,
+            open_recorded=self._open_recorded,
+            embeddings=self.embeddings,
             kind=config.vector_store.kind,
             identity=identity,
             splitter=describe_splitter(config.splitter.kind, config.splitter.options, identity),
+            record=json.dumps(config.record(), sort_keys=True),
             cache=self._open_cache(identity, persistent=store.persistent),
         )
+        made.adopt(first, store)
+        return made
+
+    def _open_recorded(self, generation: Generation) -> Store:
+        """The vector store of a generation that another config wrote, on its collection."""
+        from rag_app.config import load_config
+
+        record = json.loads(generation.config)
+        config = load_config(record["config"], folder=Path(record["folder"]))
+        section = config.vector_store
+        made: Store = registry.build(
+            "vector_stores",
+            section.kind,
+            section.options,
+            embeddings=self.embeddings,
+            collection=generation.collection,
+        )
+        return made
 
     @cached_property
     def retriever(self) -> BaseRetriever:

@@ -23,17 +23,18 @@ if TYPE_CHECKING:
         CallbackManagerForRetrieverRun,
     )
 
+    from rag_app.index.view import View
     from rag_app.types import Filter, Hit
 
 
 class Search(Protocol):
     """A way of finding chunks in an index; `HitRetriever` makes a LangChain retriever of it."""
 
-    def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
-        """The `k` >= 1 best chunks among those that match the filter, best first."""
+    def search(self, view: View, query: str, k: int, filter: Filter | None) -> list[Hit]:
+        """The `k` >= 1 best chunks of `view` among those that match the filter, best first."""
         ...
 
-    def refresh(self) -> None:
+    def refresh(self, view: View) -> None:
         """Bring what is derived from the index up to date; searching does it when it must."""
         ...
 
@@ -98,7 +99,7 @@ class HitRetriever(OptionRetriever):
 
     Attributes:
         search: finds the chunks; a `Search`.
-        index: the index searched; before and after a search it has to be ready and the same.
+        index: the index searched; an `Index`.
         k: how many chunks, unless `invoke` says otherwise.
     """
 
@@ -108,7 +109,7 @@ class HitRetriever(OptionRetriever):
 
     def refresh(self) -> None:
         """Bring what is derived from the index up to date."""
-        self.search.refresh()
+        self.index.read(self.search.refresh)
 
     def _get_relevant_documents(
         self,
@@ -121,9 +122,11 @@ class HitRetriever(OptionRetriever):
     ) -> list[Document]:
         _refuse(unknown)
         wanted = _check_k(self.k if k is None else k)
-        with self.index.reading():
-            hits = self.search.search(query, wanted, filter) if wanted else []
-        return [to_document(hit) for hit in hits]
+
+        def search(view: View) -> list[Hit]:
+            return self.search.search(view, query, wanted, filter) if wanted else []
+
+        return [to_document(hit) for hit in self.index.read(search)]
 
 
 class RerankingRetriever(OptionRetriever):

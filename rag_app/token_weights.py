@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rag_app.index.view import View
+
 FORMAT: Final = 1
 """Raised when the files change their form."""
 
@@ -125,7 +127,7 @@ class TokenSearch(KeptSearch[TokenIndex]):
     """Search by the weights that the index's own embedding model gives to tokens.
 
     Args:
-        index: whose chunks, and whose model.
+        index: whose model; its identity is part of what decides the weights.
 
     Raises:
         UsageError: the embedding backend weighs no tokens.
@@ -134,7 +136,8 @@ class TokenSearch(KeptSearch[TokenIndex]):
     kept_in = "sparse"
 
     def __init__(self, index: Any) -> None:
-        super().__init__(index)
+        super().__init__()
+        self._model, self._identity = index.embeddings, index.identity
         if not hasattr(index.embeddings, "sparse"):
             raise UsageError(
                 "retriever.words",
@@ -145,30 +148,30 @@ class TokenSearch(KeptSearch[TokenIndex]):
 
     def rank(self, held: TokenIndex, query: str) -> Iterator[tuple[str, float]]:
         """By the weights of the question's tokens."""
-        return held.rank(self._index.embeddings.sparse([query])[0])
+        return held.rank(self._model.sparse([query])[0])
 
     def load(self, folder: Path) -> TokenIndex | None:
         """As `TokenIndex.load`."""
         return TokenIndex.load(folder)
 
-    def build(self, folder: Path | None) -> TokenIndex:
+    def build(self, view: View, folder: Path | None) -> TokenIndex:
         """From every chunk; only texts that are new are read by the model."""
         earlier = self._find_earlier(folder)
         made: dict[str, tuple[str, Mapping[int, float]]] = {}
-        rows = self._index.scan()
+        rows = view.scan()
         while batch := list(islice(rows, _BATCH)):
             sums = [_checksum(row.text) for row in batch]
             looked_up = {each: _look_up(earlier, each) for each in set(sums)}
             known = {each: held for each, held in looked_up.items() if held is not None}
             new = {s: row.text for s, row in zip(sums, batch, strict=True) if s not in known}
-            weighed = self._index.embeddings.sparse(list(new.values())) if new else []
+            weighed = self._model.sparse(list(new.values())) if new else []
             known |= dict(zip(new, weighed, strict=True))
             made |= {row.id: (s, known[s]) for s, row in zip(sums, batch, strict=True)}
         return TokenIndex.build(made)
 
     def describe(self) -> list[object]:
         """The model, and the options that decide what it reads of a text and how it computes."""
-        return [FORMAT, self._index.identity]
+        return [FORMAT, self._identity]
 
     def _find_earlier(self, folder: Path | None) -> list[TokenIndex]:
         """What is known of the texts from before: held in this process, or kept by any."""

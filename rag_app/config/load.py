@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()
+    source: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    folder: Path | None = None,
 ) -> AppConfig:
     """Read and validate a config.
 
@@ -29,17 +32,21 @@ def load_config(
         source: path of the YAML file, or the same content as a mapping.
         overrides: `{"retriever.k": 12}`, or lines `retriever.k=12` as on the command line; later
             ones win. Relative paths in them start at the current folder.
+        folder: where relative paths of a mapping start, and its `.env` lies; the current folder
+            by default, without `.env`.
 
     Raises:
         ConfigError: with every problem found, in the order of the file.
     """
     problems = Problems()
     file = None if isinstance(source, Mapping) else Path(source)
-    folder = Path.cwd() if file is None else Path(os.path.abspath(file)).parent
+    reads_dotenv = file is not None or folder is not None
+    if folder is None:
+        folder = Path.cwd() if file is None else Path(os.path.abspath(file)).parent
     root = _read_mapping(source, problems) if isinstance(source, Mapping) else _read(file, problems)
     kinds: dict[str, str | None] = {**dict.fromkeys(KIND_OF_SECTION), **DEFAULT_KINDS}
     apply_overrides(root, overrides, kinds, problems)
-    dotenv = {} if file is None else read_dotenv(folder / ".env", problems)
+    dotenv = read_dotenv(folder / ".env", problems) if reads_dotenv else {}
     made = Assembly(root, folder, {**dotenv, **os.environ}, problems).make(file)
     problems.raise_any()
     return made

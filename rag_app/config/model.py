@@ -47,6 +47,13 @@ def _require_server(url: SecretStr) -> SecretStr:
     return url
 
 
+def _require_postgres(url: SecretStr) -> SecretStr:
+    if not re.match(r"postgres(ql)?://\S+\Z", url.get_secret_value()):
+        raise ValueError("no address of a PostgreSQL database. Use postgresql://.")
+    return url
+
+
+ManifestUrl = Annotated[Secret, AfterValidator(_require_postgres)]
 CacheUrl = Annotated[Secret, AfterValidator(_require_server)]
 
 
@@ -66,6 +73,12 @@ class IndexOptions(Options):
         None,
         description="a Redis or PostgreSQL server as the cache: redis://host:6379/0, "
         "postgresql://user:${PASSWORD}@host/database",
+        json_schema_extra={"literal": True},
+    )
+    manifest_url: ManifestUrl | None = Field(
+        None,
+        description="a PostgreSQL database for the record of documents, so that several machines "
+        "ingest into one index in turn: postgresql://user:${PASSWORD}@host/database",
         json_schema_extra={"literal": True},
     )
 
@@ -113,6 +126,27 @@ class AppConfig:
             section = getattr(self, name)
             described[name] = None if section is None else _describe(section)
         return {**described, "index": _jsonable(self.index.model_dump())}
+
+    def record(self) -> dict[str, Any]:
+        """What `load_config` makes the same config of: `config`, and the `folder` of its paths.
+
+        Options that were left out are left out, and secrets are written by their variables.
+        """
+        recorded: dict[str, Any] = {"name": self.name, "sources": [*map(_record, self.sources)]}
+        for name in KIND_OF_SECTION:
+            if (section := getattr(self, name)) is not None:
+                recorded[name] = _record(section)
+        return {"config": recorded, "folder": str(self.folder)}
+
+
+def _record(section: Section) -> dict[str, Any]:
+    recorded = {"kind": section.kind, **_jsonable(section.options.model_dump(exclude_unset=True))}
+    for steps, text in section.variables.items():
+        inner: Any = recorded
+        for step in steps[:-1]:
+            inner = inner[step]
+        inner[steps[-1]] = text
+    return recorded
 
 
 def _describe(section: Section) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from typing import TYPE_CHECKING, Any, Final
@@ -72,16 +73,25 @@ class Embedding:
         """US dollars that the cache saved, about; None without a price."""
         return None if self.price is None else self._saved_tokens * self.price / 1e6
 
-    def require_budget_for(self, texts: Iterable[str]) -> None:
+    def require_budget_for(self, pages: Iterable[Sequence[str]]) -> None:
         """Refuse to begin what would cost too much, while nothing was written or paid for.
 
         Raises:
-            BudgetError: embedding those of `texts` that the cache has not would pass the limit.
+            BudgetError: embedding those of the texts that the cache has not would pass the limit.
         """
-        if self._max_cost is not None and self.price is not None:
-            listed = list(dict.fromkeys(texts))
-            found = self._find(listed)
-            self._require_budget([text for text in listed if text not in found])
+        if self._max_cost is None or self.price is None:
+            return
+        seen: set[bytes] = set()
+        count = tokens = 0
+        for page in pages:
+            named = {name_text(text): text for text in page}
+            fresh = [text for key, text in named.items() if key not in seen]
+            seen.update(named)
+            found = self._find(fresh)
+            wanted = [text for text in fresh if text not in found]
+            count += len(wanted)
+            tokens += sum(map(self._model.count_tokens, wanted))
+        self._require_budget(count, tokens)
 
     def embed(self, texts: Sequence[str]) -> tuple[dict[str, Vector], dict[str, str]]:
         """A vector, float32 of shape (d,), for each text; and why those without one have none.
@@ -98,7 +108,7 @@ class Embedding:
         step = len(wanted) if self._counts else KEPT_AT_ONCE
         for start in range(0, len(wanted), step or 1):
             part = wanted[start : start + step]
-            self._require_budget(part)
+            self._require_budget_of(part)
             made, never = self._compute(part)
             found |= made
             refused |= never
@@ -166,14 +176,18 @@ class Embedding:
             raise ModelError("embeddings", wrong, remedy)
         self._dimension = next(iter(lengths), self._dimension)
 
-    def _require_budget(self, texts: Sequence[str]) -> None:
-        if self._max_cost is None or self.price is None:
-            return
-        next_cost = sum(map(self._model.count_tokens, texts)) * self.price / 1e6
+    def _require_budget_of(self, texts: Sequence[str]) -> None:
+        if self._max_cost is not None and self.price is not None:
+            self._require_budget(len(texts), sum(map(self._model.count_tokens, texts)))
+
+    def _require_budget(self, count: int, tokens: int) -> None:
+        assert self._max_cost is not None
+        assert self.price is not None
+        next_cost = tokens * self.price / 1e6
         if (self.cost or 0.0) + next_cost > self._max_cost:
             raise BudgetError(
                 "max_cost",
-                f"{show_dollars(self.cost or 0)} is spent, and the next {len(texts)} texts cost "
+                f"{show_dollars(self.cost or 0)} is spent, and the next {count} texts cost "
                 f"about {show_dollars(next_cost)}, more than {show_dollars(self._max_cost)} in all",
                 "What was embedded is kept. See the rest with `rag-app ingest --plan`, and run it "
                 "again with a higher --max-cost.",
@@ -189,3 +203,8 @@ class Embedding:
                 tokens = self._model.count_tokens(text)
                 self._saved_tokens += tokens
                 self.truncated += window is not None and tokens > window
+
+
+def name_text(text: str) -> bytes:
+    """Its SHA-256: what stands for a text where all of them at once would take too much memory."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

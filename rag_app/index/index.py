@@ -1,22 +1,35 @@
-"""One index: the store, the model of its vectors, and the manifest that says what it holds."""
+"""One index: the vector store, the model of its vectors, and the manifest of what it holds."""
 
 from __future__ import annotations
 
+import json
+import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from rag_app.errors import IndexStateError
-from rag_app.index.identity import require_same
+from rag_app.errors import IndexStateError, RagAppError
+from rag_app.index.failpoints import reach
+from rag_app.index.identity import require_same, require_same_probes
+from rag_app.index.journal import Journal
+from rag_app.index.lock import only_writer, only_writer_of
+from rag_app.index.manifest import read_generations
+from rag_app.index.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from langchain_core.embeddings import Embeddings
 
     from rag_app.index.cache import EmbeddingCache
-    from rag_app.index.manifest import Manifest
-    from rag_app.store import Row, Store
+    from rag_app.index.manifest import Generation, Manifest, Moment
+    from rag_app.store import Store
+
+    T = TypeVar("T")
+
+ATTEMPTS: Final = 20
+"""How often a search is repeated when a prune overlapped it; a run prunes once, at its end."""
 
 
 class Index:
@@ -24,130 +37,269 @@ class Index:
 
     Args:
         name: the index's name in the config.
-        folder: where the manifest and derived files lie; None keeps everything in RAM.
-        store: the vector store, opened on this index's collection.
+        folder: where the manifest, the lock and derived files lie; `in_memory`, a temporary one.
+        manifest: the record of what the store should hold.
+        open_store: the config's vector store, opened on a collection.
+        open_recorded: the vector store of a generation, opened as its own config says.
         embeddings: the model that embeds chunks and questions.
         kind: the vector store's name in the config.
         identity: the embedding identity the config asks for.
-        manifest: the record of what the store should hold.
         splitter: the splitter identity the config asks for.
+        record: the config, as `AppConfig.record` writes it.
         cache: vectors by text; None to compute every one.
     """
 
     def __init__(
         self,
         name: str,
-        folder: Path | None,
-        store: Store,
-        embeddings: Embeddings,
+        folder: Path,
         manifest: Manifest,
         *,
+        in_memory: bool,
+        open_store: Callable[[str], Store],
+        open_recorded: Callable[[Generation], Store],
+        embeddings: Embeddings,
         kind: str,
         identity: str,
         splitter: str,
+        record: str,
         cache: EmbeddingCache | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
-        self.store = store
-        self.embeddings = embeddings
         self.manifest = manifest
+        self.embeddings = embeddings
+        self.in_memory = in_memory
         self.kind = kind
         self.identity = identity
         self.splitter = splitter
+        self.record = record
         self.cache = cache
-        self._counted = ""
+        self.place = f"index {name!r}"
+        self._open_store = open_store
+        self._open_recorded = open_recorded
+        self._stores: dict[str, Store] = {}
+        self._guard = threading.RLock()
+        self._held: int | None = None  # the generation this process reads
+        self._counted: set[tuple[int, int]] = set()
+        self._probed: set[int] = set()
 
-    @property
-    def revision(self) -> str:
-        """Changes whenever the content did; what is derived from another revision is stale."""
-        return self.manifest.get("revision") or ""
+    # -- reading -----------------------------------------------------------------------------
+
+    def read(self, function: Callable[[View], T]) -> T:
+        """What `function` makes of the index as it is at one moment.
+
+        It is called again when rows of its moment were deleted from the store meanwhile.
+
+        Raises:
+            IdentityError: the vectors come from another embedding model.
+            IndexStateError: empty, split otherwise, or not what the store holds.
+        """
+        vectors: dict[str, list[float]] = {}
+        for _ in range(ATTEMPTS):
+            with self.manifest.moment() as moment:
+                view = self._open_view(moment, vectors)
+                try:
+                    self._check_count(view)
+                    made = function(view)
+                except RagAppError:
+                    if self._stands(view):
+                        raise
+                    continue
+            if self._stands(view):
+                return made
+        wrong = f"it changed during each of {ATTEMPTS} searches"
+        raise IndexStateError(self.place, wrong, "Search again.")
 
     def check_ready(self) -> None:
         """Refuse to answer from an index that is not what the config says.
 
         Raises:
-            IdentityError: its vectors come from another embedding model.
-            IndexStateError: empty, left unfinished, split otherwise, or not what the store holds.
+            IdentityError, IndexStateError: as `read`.
         """
-        held = self.manifest.get("identity")
-        if held is None or self.manifest.is_empty():
-            remedy = (
-                "Run: rag-app ingest"
-                if self.folder
-                else "It is kept in RAM: call ingest() in this process, or set vector_store.path."
-            )
-            raise IndexStateError(f"index {self.name!r}", "it is empty", remedy)
-        self.check_store()
-        require_same(self.name, held, self.identity)
-        unwritten = not self.manifest.count_chunks()  # planned, and no further
-        if unwritten or self.manifest.get("state") != "ready":
+        self.read(lambda view: view.count())
+
+    @property
+    def revision(self) -> str:
+        """Changes whenever what is served did; empty before anything is."""
+        with self.manifest.moment() as moment:
+            served = _find(moment, moment.served)
+            return "" if served is None else f"{moment.uid}-{served.number}-{served.revision}"
+
+    def _open_view(self, moment: Moment, vectors: dict[str, list[float]]) -> View:
+        generation = self._choose(moment)
+
+        def embed(query: str) -> list[float]:
+            if query not in vectors:
+                self.check_probes(generation)
+                vectors[query] = self.embeddings.embed_query(query)
+            return vectors[query]
+
+        folder = None if self.in_memory else self.folder
+        return View(moment, generation, self.open(generation.collection), folder, embed)
+
+    def _choose(self, moment: Moment) -> Generation:
+        """The generation that is served; the one read so far, while it says the same."""
+        served = _find(moment, moment.served)
+        if served is None:
+            raise self._empty(moment)
+        if served.number != self._held:
+            held = _find(moment, self._held)
+            if held is not None and not self._is_ours(served) and moment.unchanged(served):
+                return held
+        self.require_fit(served)
+        if served.splitter != self.splitter:
+            wrong = "its chunks were cut by other splitter options than the config's"
+            raise IndexStateError(self.place, wrong, "Run: rag-app ingest")
+        self._held = served.number
+        return served
+
+    def _empty(self, moment: Moment) -> IndexStateError:
+        if any(each.purpose == "ingest" for each in read_generations(moment.connection)):
+            wrong = "its first ingest has not ended, so there is nothing to search yet"
+            return IndexStateError(self.place, wrong, "Wait for it, or go on: rag-app ingest")
+        remedy = "Run: rag-app ingest"
+        if self.in_memory:
+            remedy = "It is kept in RAM: call ingest() in this process, or set vector_store.path."
+        return IndexStateError(self.place, "it is empty", remedy)
+
+    def _stands(self, view: View) -> bool:
+        return self.manifest.count_prunes() == view.prunes
+
+    def _check_count(self, view: View) -> None:
+        """Once for each revision: the store holds at least what is published."""
+        key = view.generation.number, view.generation.revision
+        if key not in self._counted:
+            self.require_count(self.open(view.generation.collection), view.count())
+            self._counted.add(key)
+
+    # -- what is asked for, and what is there --------------------------------------------------
+
+    def require_fit(self, generation: Generation) -> None:
+        """Refuse a generation of another vector store or embedding model than the config's.
+
+        Raises:
+            IndexStateError, IdentityError: naming both.
+        """
+        if generation.store != self.kind:
             raise IndexStateError(
-                f"index {self.name!r}",
-                "the last ingest did not finish, or one is running",
-                "Wait for it, or run: rag-app ingest",
+                self.place,
+                f"its chunks are in the vector store {generation.store!r}; the config asks for "
+                f"{self.kind!r}",
+                "Restore the config; to take the index over, run: rag-app migrate --to THE-CONFIG; "
+                "to make it anew: rag-app ingest --rebuild",
             )
-        if self.manifest.get("splitter") != self.splitter:
+        require_same(self.name, generation.identity, self.identity)
+
+    def check_probes(self, generation: Generation) -> None:
+        """Refuse a model that answers otherwise than when the generation was begun; asked once.
+
+        Raises:
+            IdentityError: telling how far its answers are.
+        """
+        if generation.number not in self._probed and generation.probes is not None:
+            require_same_probes(self.name, generation.probes, self.embeddings, self.identity)
+            self._probed.add(generation.number)
+
+    def require_count(self, store: Store, known: int) -> None:
+        """Refuse a store that lost chunks behind the manifest's back.
+
+        Raises:
+            IndexStateError: with both numbers.
+        """
+        held = store.count()
+        if held < known:
             raise IndexStateError(
-                f"index {self.name!r}",
-                "its chunks were cut by other splitter options than the config's",
-                "Run: rag-app ingest",
+                self.place,
+                f"the store holds {held} chunks where {known} were written",
+                "See what is missing and mend it: rag-app doctor --fix",
             )
-        if self._counted != self.revision:
-            self.check_count()
-            self._counted = self.revision
+
+    def _is_ours(self, generation: Generation) -> bool:
+        """Whether it was made as the config says, in the very store that the config names."""
+        there, here = map(_vector_store, (generation.config, self.record))
+        made = (generation.identity, generation.splitter)
+        return made == (self.identity, self.splitter) and bool(there == here)
+
+    # -- generations ---------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The vector store of the generation that is served, or will be first: all its rows,
+        published or not. To search what is published, use `read`."""
+        found = self.manifest.served()
+        return self.open(f"{self.name}_g1" if found is None else found.collection)
+
+    def open(self, collection: str) -> Store:
+        """The config's vector store on a collection, opened once."""
+        with self._guard:
+            if collection not in self._stores:
+                self._stores[collection] = self._open_store(collection)
+            return self._stores[collection]
+
+    def open_recorded(self, generation: Generation) -> Store:
+        """The vector store that a generation was written to, which may be another config's."""
+        if _vector_store(generation.config) == _vector_store(self.record):
+            return self.open(generation.collection)
+        with self._guard:
+            key = f"{generation.number}: {generation.collection}"
+            if key not in self._stores:
+                self._stores[key] = self._open_recorded(generation)
+            return self._stores[key]
+
+    def adopt(self, collection: str, store: Store) -> None:
+        """Use this store, opened already, for a collection."""
+        self._stores[collection] = store
+
+    def journal(self, generation: Generation) -> Journal:
+        """The journal of a generation."""
+        return Journal(self.manifest.database, generation.number)
+
+    def is_made_as_asked(self, generation: Generation) -> bool:
+        """Whether it is of the config's vector store, model and splitter."""
+        made = (generation.store, generation.identity, generation.splitter)
+        return made == (self.kind, self.identity, self.splitter)
+
+    def drop(self, generation: Generation) -> None:
+        """Remove a generation that is not served: its rows, then all that is known of it."""
+        store = self.open_recorded(generation)
+        self.journal(generation).begin_prune()
+        store.drop()
+        reach("collection-dropped")
+        self.manifest.forget(generation.number)
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Read the index inside: it is ready before, and still the same after.
+    def writing(self) -> Iterator[Callable[[], None]]:
+        """Nobody else writes inside. Yields a function that raises when the lock was lost.
 
         Raises:
-            IdentityError, IndexStateError: as `check_ready`, or an ingest changed it meanwhile.
+            LockedError: another process is writing; naming it.
         """
-        self.check_ready()
-        revision = self.revision
-        yield
-        if self.manifest.get("state") != "ready" or self.revision != revision:
-            raise IndexStateError(
-                f"index {self.name!r}", "an ingest changed it during the search", "Search again."
-            )
-
-    def check_store(self) -> None:
-        """Refuse a vector store of another kind than the chunks were written to.
-
-        Raises:
-            IndexStateError: naming both.
-        """
-        held = self.manifest.get("store")
-        if held not in (None, self.kind):
-            raise IndexStateError(
-                f"index {self.name!r}",
-                f"its chunks are in the vector store {held!r}; the config asks for {self.kind!r}",
-                "Restore the config, or run: rag-app ingest --rebuild",
-            )
-
-    def check_count(self) -> int:
-        """The number of chunks, the same in the manifest and in the store.
-
-        Raises:
-            IndexStateError: the store lost or gained chunks behind the manifest's back.
-        """
-        held, known = self.store.count(), self.manifest.count_chunks()
-        if held != known:
-            raise IndexStateError(
-                f"index {self.name!r}",
-                f"the store holds {held} chunks where {known} were written",
-                "Run: rag-app ingest --rebuild",
-            )
-        return known
-
-    def scan(self) -> Iterator[Row]:
-        """Every chunk, in the store's order."""
-        return self.store.scan()
+        database = self.manifest.database
+        lock: AbstractContextManager[Callable[[], None]]
+        if database.on_server:
+            lock = only_writer_of(database)
+        else:
+            lock = only_writer(self.place, self.folder)
+        with lock as require_held:
+            yield require_held
 
     def close(self) -> None:
-        """Release the store and the manifest."""
-        self.store.close()
+        """Release the stores, the manifest and the cache."""
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
         self.manifest.close()
         if self.cache is not None:
             self.cache.close()
+
+
+def _find(moment: Moment, number: int | None) -> Generation | None:
+    listed = read_generations(moment.connection) if number is not None else []
+    return next((each for each in listed if each.number == number), None)
+
+
+def _vector_store(record: str) -> tuple[Any, str]:
+    """The vector store of a config on record, with the folder that its paths start at."""
+    found = json.loads(record)
+    return found["config"].get("vector_store"), found["folder"]

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rag_app.index.embed import name_text
 from rag_app.index.read import Reading
 from rag_app.types import IngestPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_text_splitters import TextSplitter
 
     from rag_app.index.index import Index
-    from rag_app.index.manifest import Manifest, StagedDocument
+    from rag_app.index.journal import Journal
+    from rag_app.index.manifest import Generation
     from rag_app.index.read import Source
+    from rag_app.index.records import Notes
 
 
 def plan(
@@ -27,6 +30,7 @@ def plan(
     splitter: TextSplitter,
     *,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    retry_quarantined: bool = False,
 ) -> IngestPlan:
     """What `ingest` would do for the same arguments, were it run now.
 
@@ -34,14 +38,20 @@ def plan(
         SourceError: a source cannot be listed.
         MissingPackageError: a format's parser is not installed.
     """
-    rebuild = _needs_rebuild(index)
-    counting = _Counting(index, keeps=not rebuild)
+    generation = _find_generation(index)
+    journal = None if generation is None else index.journal(generation)
+    counting = _Counting(index, journal)
     reading = Reading(
-        index.manifest, splitter, index.splitter, progress, anew=rebuild, stage=counting.take
+        journal,
+        splitter,
+        index.splitter,
+        progress,
+        plan=counting.take,
+        retry_quarantined=retry_quarantined,
     )
     found = reading.read(sources)
-    if not rebuild:
-        counting.take_waiting({*found.gone, *found.abandoned})
+    if journal is not None:
+        counting.take_waiting(journal, {*found.gone, *found.abandoned})
     model: Any = index.embeddings
     price = getattr(model, "price", None)
     return IngestPlan(
@@ -61,51 +71,60 @@ def plan(
         price=price,
         minutes=_minutes(model, counting),
         quarantine=tuple(found.quarantine),
-        rebuild=rebuild,
+        rebuild=generation is None and index.manifest.served() is not None,
+        added=tuple(found.added),
+        changed=tuple(found.changed),
+        deleted=tuple(found.gone),
     )
 
 
-def _needs_rebuild(index: Index) -> bool:
-    """Whether an ingest would refuse: what the index holds is in another store, or of another
-    model."""
-    manifest = index.manifest
-    held = manifest.get("store"), manifest.get("identity")
-    return not manifest.is_empty() and held != (index.kind, index.identity)
+def _find_generation(index: Index) -> Generation | None:
+    """The generation that an ingest would write to; None when it would begin one, or refuse
+    because what the index holds is in another store or of another model."""
+    served = index.manifest.served()
+    first = (each for each in index.manifest.generations() if each.purpose == "ingest")
+    found = served or next(first, None)
+    if found is None or (found.store, found.identity) != (index.kind, index.identity):
+        return None
+    return found
 
 
 class _Counting:
-    """Stands where an ingest would stage documents, and counts what they would take.
+    """Stands where an ingest would plan documents, and counts what they would take.
 
     Args:
-        keeps: whether vectors that the store has can be kept.
+        journal: of the generation whose vectors can be kept; None when there is none.
     """
 
-    def __init__(self, index: Index, *, keeps: bool) -> None:
+    def __init__(self, index: Index, journal: Journal | None) -> None:
         self.chunks = self.held = self.cached = self.embed = self.tokens = self.saved_tokens = 0
-        self._index, self._keeps = index, keeps
-        self._seen: set[str] = set()
+        self._index, self._journal = index, journal
+        self._seen: set[bytes] = set()
         self._named: set[str] = set()
 
-    def take(self, documents: Iterable[StagedDocument], _: object) -> None:
-        """Count documents that would be staged."""
-        for document in documents:
+    def take(self, notes: Notes) -> None:
+        """Count documents that would be planned."""
+        for document in notes.documents:
             self._named.add(document.source)
             self._count([(c.id, c.text) for c in document.chunks], document.source)
 
-    def take_waiting(self, without: set[str]) -> None:
-        """Count what an interrupted ingest left staged and reading found unchanged since."""
-        manifest: Manifest = self._index.manifest
-        for source in manifest.staged_sources():
-            if source not in self._named | without:
-                self._count([(c.id, c.text) for c in manifest.staged_chunks(source)], source)
+    def take_waiting(self, journal: Journal, without: set[str]) -> None:
+        """Count what an interrupted ingest left planned and reading found unchanged since."""
+        for documents in journal.documents().values():
+            for source, known in documents.items():
+                if known.planned is not None and source not in self._named | without:
+                    self._count(journal.staged_ids(source), source)
 
     def _count(self, chunks: Sequence[tuple[str, str]], source: str) -> None:
-        written = self._index.manifest.written_ids(source) if self._keeps else set()
+        written: set[str] = set()
+        if self._journal is not None:
+            written = self._journal.served_ids([source]).get(source, written)
         texts = [text for id, text in chunks if id not in written]
         self.chunks += len(chunks)
         self.held += len(chunks) - len(texts)
-        fresh = [text for text in dict.fromkeys(texts) if text not in self._seen]
-        self._seen.update(fresh)
+        named = {name_text(text): text for text in texts}
+        fresh = [text for key, text in named.items() if key not in self._seen]
+        self._seen.update(named)
         found = {} if self._index.cache is None else self._index.cache.find(fresh)
         count = getattr(self._index.embeddings, "count_tokens", lambda _: 0)
         for text in fresh:

@@ -1,7 +1,7 @@
-"""The reading half of an ingest: what the sources hold now, against what the manifest knows.
+"""The reading half of an ingest: what the sources hold now, against what the journal knows.
 
 Writes nothing to the store. A document is unchanged when its origin's fingerprint is, or when its
-text, metadata, splitter and model are; every other one is split and staged. What is gone is only
+text, metadata, splitter and model are; every other one is split and planned. What is gone is only
 known after every source was listed to its end without an error.
 """
 
@@ -13,20 +13,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rag_app.errors import RagAppError, UsageError
-from rag_app.index.manifest import StagedChunk, StagedDocument
+from rag_app.index.records import Known, Notes, OriginRecord, PlannedChunk, PlannedDocument
 from rag_app.json_values import find_non_json
+from rag_app.parsers.parsed import ParseError
 from rag_app.types import Origin, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from langchain_core.document_loaders import BaseLoader
     from langchain_core.documents import Document
     from langchain_text_splitters import TextSplitter
 
-    from rag_app.index.manifest import Known, Manifest
+    from rag_app.index.journal import Journal
 
-READ_BATCH = 256  # documents staged in one transaction
+READ_BATCH = 256
+READ_CHARACTERS = 4_000_000
+"""Documents, and characters of them, that are held before they are planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,53 +46,65 @@ class Findings:
     """What reading found. `gone` may be acted on only when reading ended without an error.
 
     Attributes:
+        added: documents that are new; `changed` those that are to be written anew.
+        contents: keys of the texts of documents that were planned.
+        emptied: entries of which every origin is gone.
         abandoned: documents with a version that an interrupted run left waiting, and that cannot
             be read now.
     """
 
-    indexed: int = 0
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
     unchanged: int = 0
     excluded: int = 0
     quarantine: list[Unreadable] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
+    contents: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
+
+    @property
+    def indexed(self) -> int:
+        """Documents to be written."""
+        return len(self.added) + len(self.changed)
 
 
 class Reading:
-    """Reads sources into staged documents.
+    """Reads sources into planned documents.
 
     Args:
-        manifest: what is known, and where documents are staged.
+        journal: what is known; None to plan every document as if nothing were.
         splitter: cuts documents into chunks.
         splitter_identity: part of what makes a document changed.
         progress: called as (stage, done, total).
-        anew: stage every document, as if nothing were known.
-        stage: called with documents and origins in place of the manifest's own.
+        plan: takes what is to be recorded, some documents at a time.
+        retry_quarantined: read again what was quarantined, though it has not changed.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
+        journal: Journal | None,
         splitter: TextSplitter,
         splitter_identity: str,
         progress: Callable[[str, int, int | None], None],
         *,
-        anew: bool = False,
-        stage: Callable[[Sequence[StagedDocument], Sequence[tuple[str, str | None, str]]], None]
-        | None = None,
+        plan: Callable[[Notes], None],
+        retry_quarantined: bool = False,
     ) -> None:
-        self._anew = anew
-        self._stage = manifest.stage if stage is None else stage
         self.found = Findings()
-        self._manifest = manifest
+        self._plan = plan
         self._splitter = splitter
         self._splitter_identity = splitter_identity
         self._progress = progress
+        self._retry = retry_quarantined
+        self._origins: dict[str, OriginRecord] = {} if journal is None else journal.origins()
+        self._known: dict[str, dict[str, Known]] = {} if journal is None else journal.documents()
+        self._by_source = {s: k for documents in self._known.values() for s, k in documents.items()}
+        self._broken = {} if journal is None else journal.quarantined()
         self._due: set[str] = set()
-        self._documents: list[StagedDocument] = []
-        self._origins: list[tuple[str, str | None, str]] = []
+        self._notes = Notes.none()
 
     def read(self, sources: Sequence[Source]) -> Findings:
         """Read every source to its end; an error while listing one is raised, and nothing is gone.
@@ -98,22 +113,36 @@ class Reading:
             SourceError: a source cannot be listed.
             MissingPackageError: a format's parser is not installed.
         """
+        entries = set()
         for place, source in enumerate(sources):
-            settings = _digest(source.settings, self._splitter_identity)
+            entries.add(source.settings)
+            settings = digest(source.settings, self._splitter_identity)
             for origin in _origins_of(source, place):
-                self._read_origin(origin, settings)
-                if len(self._documents) >= READ_BATCH:
-                    self._flush()
+                self._read_origin(origin, settings, source.settings)
+                self._flush_if_much()
         self._flush()
-        for origin_name in sorted(self._manifest.origins() - self.found.origins):
-            self.found.gone += sorted(self._manifest.versions(origin_name))
-        self.found.gone = [s for s in self.found.gone if s not in self.found.sources]
-        dealt_with = self._due.union(self.found.gone)
-        staged = self._manifest.staged_sources()
-        self.found.abandoned = [source for source in staged if source not in dealt_with]
+        self._find_gone(entries)
         return self.found
 
-    def _read_origin(self, origin: Origin, settings: str) -> None:
+    def _find_gone(self, entries: set[str]) -> None:
+        found = self.found
+        missing = sorted(set(self._known) - found.origins)
+        listed = {self._origins[o].entry for o in found.origins if o in self._origins}
+        for origin in missing:
+            found.gone += sorted(self._known[origin])
+            entry = self._origins[origin].entry if origin in self._origins else ""
+            if entry in entries - listed and entry not in found.emptied:
+                found.emptied.append(entry)
+        found.gone = [s for s in dict.fromkeys(found.gone) if s not in found.sources]
+        dealt_with = self._due.union(found.gone)
+        found.abandoned = [
+            source
+            for documents in self._known.values()
+            for source, known in sorted(documents.items())
+            if known.planned is not None and source not in dealt_with
+        ]
+
+    def _read_origin(self, origin: Origin, settings: str, entry: str) -> None:
         found = self.found
         self._progress("reading", len(found.origins), None)
         if origin.excluded is not None:
@@ -123,93 +152,154 @@ class Reading:
             found.quarantine.append(Unreadable(origin.source, _TWICE))
             return
         found.origins.add(origin.source)
-        known = self._manifest.versions(origin.source)
-        current = (origin.fingerprint, settings)
-        if self._is_unchanged(origin, known, current):
-            self._keep(known)
-        else:
-            whole = self._load(origin, known, settings)
-            self._origins.append((origin.source, origin.fingerprint if whole else None, settings))
+        known = self._known.get(origin.source, {})
+        broken = self._broken.get(origin.source, [])
+        record = OriginRecord(origin.fingerprint, settings, entry)
+        same = origin.fingerprint and self._origins.get(origin.source) == record
+        if same and (known or broken) and not (broken and self._retry):
+            self._keep(known, broken)
+            return
+        whole = self._load(origin, known, settings)
+        self._notes.origins[origin.source] = record if whole else record._replace(fingerprint=None)
 
-    def _is_unchanged(
-        self, origin: Origin, known: dict[str, Known], current: tuple[str | None, str]
-    ) -> bool:
-        if self._anew or not known or not origin.fingerprint:
-            return False
-        return self._manifest.origin(origin.source) == current
+    def _keep(self, known: Mapping[str, Known], broken: Sequence[tuple[str, str]] = ()) -> None:
+        """An unchanged origin: its documents are, but for those an interrupted run left planned."""
+        named = {source for source, _ in broken}
+        for source, document in known.items():
+            if document.gone:
+                self.found.gone.append(source)
+                continue
+            self.found.sources.add(source)
+            if document.planned is not None:
+                self._is_due(source, document)
+            elif source not in named:
+                self.found.unchanged += 1
+        self.found.quarantine += [Unreadable(source, reason) for source, reason in broken]
+        self.found.sources |= named
 
-    def _keep(self, known: dict[str, Known]) -> None:
-        """An unchanged origin: its documents are, but for those an interrupted run left staged."""
-        staged = {source for source, document in known.items() if document.staged}
-        self._due |= staged
-        self.found.indexed += len(staged)
-        self.found.unchanged += len(known) - len(staged)
-        self.found.sources.update(known)
+    def _is_due(self, source: str, known: Known | None) -> None:
+        self._due.add(source)
+        is_new = known is None or known.version is None
+        (self.found.added if is_new else self.found.changed).append(source)
 
-    def _load(self, origin: Origin, known: dict[str, Known], settings: str) -> bool:
-        """Stage what `origin` holds; True when all of it could be read."""
-        broken = len(self.found.quarantine)
+    def _load(self, origin: Origin, known: Mapping[str, Known], settings: str) -> bool:
+        """Plan what `origin` holds; True when all of it was read, or will be read no better."""
+        before = len(self.found.quarantine)
         here: set[str] = set()
         try:
             for item in origin.load():
-                self._take(item, origin.source, known, settings, here)
+                self._take(item, origin.source, settings, here)
+                self._flush_if_much()
         except UsageError:
             raise
         except Exception as error:  # whatever a parser raises, the rest goes on
             self.found.quarantine.append(Unreadable(origin.source, _reason(error)))
             self.found.sources.update(known)
-            return False
-        broken_here = {each.source for each in self.found.quarantine[broken:]}
-        if broken_here <= set(known):  # else any of the known may be the one that broke
-            self.found.gone += sorted(set(known) - here)
+            self._notes.quarantine[origin.source] = self.found.quarantine[before:]
+            return isinstance(error.__cause__, ParseError)  # what it holds, not how it was read
+        broken = self.found.quarantine[before:]
+        if {each.source for each in broken} <= set(known):
+            # else any of the known may be the one that broke
+            lost = sorted(set(known) - here)
+            self.found.gone += lost
+            self._notes.gone += lost
         else:
             self.found.sources.update(known)
-        return not broken_here
+        self._notes.quarantine[origin.source] = list(broken)
+        return not any(each.reason == _TWICE for each in broken)
 
     def _take(
-        self,
-        item: Document | Unreadable,
-        origin: str,
-        known: dict[str, Known],
-        settings: str,
-        here: set[str],
+        self, item: Document | Unreadable, origin: str, settings: str, here: set[str]
     ) -> None:
+        found = self.found
         if isinstance(item, Unreadable):
             here.add(item.source)
-            self.found.sources.add(item.source)
-            self.found.quarantine.append(item)
+            found.sources.add(item.source)
+            found.quarantine.append(item)
             return
         source = str(item.metadata["source"])
-        if source in self.found.sources:
-            self.found.quarantine.append(Unreadable(source, _TWICE))
+        if source in found.sources:
+            found.quarantine.append(Unreadable(source, _TWICE))
             return
         here.add(source)
-        self.found.sources.add(source)
-        version = _digest(item.page_content, _canonical(item.metadata), settings)
-        if not self._anew and source in known and known[source].version == version:
-            self._keep({source: known[source]})
-            return
+        found.sources.add(source)
         if wrong := find_non_json({"text": item.page_content, "metadata": item.metadata}):
-            self.found.quarantine.append(Unreadable(source, f"{wrong[0]}: {wrong[1]}"))
+            found.quarantine.append(Unreadable(source, f"{wrong[0]}: {wrong[1]}"))
             return
-        chunks = _chunks(self._splitter, item, source)
-        if not chunks:
-            self.found.quarantine.append(Unreadable(source, "no text"))
+        known = self._known.get(origin, {}).get(source)
+        version = digest(item.page_content, _canonical(item.metadata), settings)
+        if known is not None and self._is_known(source, known, version):
             return
-        self._due.add(source)
-        self._documents.append(StagedDocument(source, origin, version, chunks))
-        self.found.indexed += 1
+        planned = make_document(self._splitter, item, origin, version)
+        if not planned.chunks:
+            found.quarantine.append(Unreadable(source, "no text"))
+            return
+        self._is_due(source, self._by_source.get(source))
+        found.contents.add(planned.content)
+        self._notes.documents.append(planned)
+
+    def _is_known(self, source: str, known: Known, version: str) -> bool:
+        """Whether this version is planned, or published: then nothing is to be read of it."""
+        if known.planned == version:
+            if known.gone:
+                return False  # as it is being taken away: plan it anew
+            self._is_due(source, known)
+            return True
+        if known.version != version:
+            return False
+        if known.gone or known.planned is not None:
+            self._notes.kept.append(source)
+        self.found.unchanged += 1
+        return True
+
+    def _flush_if_much(self) -> None:
+        notes = self._notes
+        if len(notes.documents) >= READ_BATCH or notes.weight >= READ_CHARACTERS:
+            self._flush()
 
     def _flush(self) -> None:
-        if self._documents or self._origins:
-            self._stage(self._documents, self._origins)
-            self._documents, self._origins = [], []
+        if self._notes != Notes.none():
+            self._plan(self._notes)
+            self._notes = Notes.none()
 
 
 _TWICE = (
     "another document of this run has the same name; give one of the sources a `prefix`, "
     "or take it out of one"
 )
+
+
+def make_document(
+    splitter: TextSplitter, document: Document, origin: str, version: str
+) -> PlannedDocument:
+    """A document with its chunks, each named by everything that its row will hold."""
+    source = str(document.metadata["source"])
+    times: dict[str, int] = {}
+    chunks = []
+    for place, piece in enumerate(splitter.split_documents([document])):
+        named = name_chunk(source, piece.page_content, piece.metadata)
+        times[named] = times.get(named, -1) + 1
+        id = digest(named, str(times[named]))[:32] if times[named] else named
+        chunks.append(PlannedChunk(id, source, place, piece.page_content, piece.metadata))
+    content = digest(document.page_content)
+    return PlannedDocument(
+        source, origin, version, content, document.page_content, document.metadata, chunks
+    )
+
+
+def name_chunk(source: str, text: str, metadata: Mapping[str, object]) -> str:
+    """The id of a chunk: 32 hexadecimal digits of the SHA-256 of what its row holds."""
+    return digest(source, text, _canonical(metadata))[:32]
+
+
+def digest(*parts: str) -> str:
+    """The SHA-256 of texts, each with its length, as hexadecimal digits."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        sha.update(len(data).to_bytes(8, "big"))
+        sha.update(data)
+    return sha.hexdigest()
 
 
 def _origins_of(source: Source, place: int) -> Iterator[Origin]:
@@ -221,18 +311,6 @@ def _origins_of(source: Source, place: int) -> Iterator[Origin]:
         yield Origin(f"{source.kind}:{place}", None, source.loader.lazy_load)
 
 
-def _chunks(splitter: TextSplitter, document: Document, source: str) -> list[StagedChunk]:
-    """Chunks with ids made of source and text; a text that occurs again counts its occurrences."""
-    times: dict[str, int] = {}
-    chunks = []
-    for piece in splitter.split_documents([document]):
-        text = piece.page_content
-        times[text] = times.get(text, -1) + 1
-        id = _digest(source, text, str(times[text]))[:32]
-        chunks.append(StagedChunk(id, text, piece.metadata))
-    return chunks
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, RagAppError):
         return error.wrong
@@ -241,12 +319,3 @@ def _reason(error: Exception) -> str:
 
 def _canonical(metadata: object) -> str:
     return json.dumps(metadata, sort_keys=True, ensure_ascii=False, default=str)
-
-
-def _digest(*parts: str) -> str:
-    sha = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        sha.update(len(data).to_bytes(8, "big"))
-        sha.update(data)
-    return sha.hexdigest()

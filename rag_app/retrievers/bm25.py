@@ -12,6 +12,7 @@ from rag_app.types import Hit, Rank
 from rag_app.words import TokenizerName  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
+    from rag_app.index.view import View
     from rag_app.retrieval import HitRetriever
     from rag_app.types import Filter
 
@@ -47,16 +48,16 @@ def build(config: Config, index: Any) -> HitRetriever:
     """The retriever over `index`."""
     from rag_app.retrieval import HitRetriever
 
-    return HitRetriever(search=BM25Search(config, index), index=index, k=config.k)
+    return HitRetriever(search=BM25Search(config), index=index, k=config.k)
 
 
 class BM25Search:
     """Chunks by BM25 score; only those that share a word with the question."""
 
-    def __init__(self, options: BM25Options, index: Any) -> None:
-        self._words = WordSearch(index, options.scoring())
+    def __init__(self, options: BM25Options) -> None:
+        self._words = WordSearch(options.scoring())
 
-    def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
+    def search(self, view: View, query: str, k: int, filter: Filter | None) -> list[Hit]:
         """The `k` chunks of highest score; no vector is compared, so hits have no similarity."""
         with timed("bm25"):
             return [
@@ -68,9 +69,9 @@ class BM25Search:
                     score=score,
                     ranks={"bm25": Rank(rank, score)},
                 )
-                for rank, (row, score) in enumerate(self._words.find(query, k, filter), 1)
+                for rank, (row, score) in enumerate(self._words.find(view, query, k, filter), 1)
             ]
 
-    def refresh(self) -> None:
+    def refresh(self, view: View) -> None:
         """Build the BM25 index of the chunks as they are now, unless it is there."""
-        self._words.refresh()
+        self._words.refresh(view)

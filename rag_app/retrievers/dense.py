@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from rag_app.index.view import View
     from rag_app.retrieval import HitRetriever
     from rag_app.types import Filter, Hit
 
@@ -43,40 +44,41 @@ def build(config: Config, index: Any) -> HitRetriever:
     """The retriever over `index`."""
     from rag_app.retrieval import HitRetriever
 
-    return HitRetriever(search=DenseSearch(config, index), index=index, k=config.k)
+    return HitRetriever(search=DenseSearch(config), index=index, k=config.k)
 
 
 class DenseSearch:
     """Nearest vectors, and MMR over them when asked for."""
 
-    def __init__(self, config: Config, index: Any) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._index = index
 
-    def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
+    def search(self, view: View, query: str, k: int, filter: Filter | None) -> list[Hit]:
         """The `k` chunks of highest cosine; with MMR those it chooses, scored by its worth."""
         with timed("embed"):
-            vector = self._index.embeddings.embed_query(query)
+            vector = view.embed(query)
         with timed("dense"):
             if self._config.mmr_lambda is None:
-                return self.find_nearest(vector, k, filter)
-            candidates = self.find_nearest(vector, max(k, self._config.fetch_k), filter)
-            return self._diversify(candidates, k, self._config.mmr_lambda)
+                return self.find_nearest(view, vector, k, filter)
+            candidates = self.find_nearest(view, vector, max(k, self._config.fetch_k), filter)
+            return self._diversify(view, candidates, k, self._config.mmr_lambda)
 
-    def find_nearest(self, vector: ArrayLike, k: int, filter: Filter | None) -> list[Hit]:
+    def find_nearest(
+        self, view: View, vector: ArrayLike, k: int, filter: Filter | None
+    ) -> list[Hit]:
         """The `k` chunks nearest to `vector`, of at least the similarity asked for."""
-        hits = make_dense_hits(self._index.store.search(vector, k, filter))
+        hits = make_dense_hits(view.search(vector, k, filter))
         least = self._config.min_similarity
         return hits if least is None else [hit for hit in hits if hit.score >= least]
 
-    def refresh(self) -> None:
+    def refresh(self, view: View) -> None:
         """Nothing: the store's vectors are the index."""
 
-    def _diversify(self, hits: Sequence[Hit], k: int, weight: float) -> list[Hit]:
+    def _diversify(self, view: View, hits: Sequence[Hit], k: int, weight: float) -> list[Hit]:
         from rag_app.store import select_diverse
 
         by_id = {hit.id: hit for hit in hits}
-        rows = self._index.store.fetch([hit.id for hit in hits])
+        rows = view.fetch([hit.id for hit in hits])
         found = [(row, by_id[row.id].score) for row in rows]
         chosen = select_diverse(found, k, weight)
         vectors = np.array([found[place][0].vector for place in chosen])

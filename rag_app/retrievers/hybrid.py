@@ -18,6 +18,7 @@ from rag_app.types import Hit, Rank
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rag_app.index.view import View
     from rag_app.retrieval import HitRetriever
     from rag_app.types import Filter
 
@@ -77,32 +78,31 @@ class HybridSearch:
 
     def __init__(self, config: Config, index: Any) -> None:
         self._config = config
-        self._index = index
         self._words: KeptSearch[Any]
         if config.words == "model":
             self._list, self._words = "sparse", TokenSearch(index)
         else:
-            self._list, self._words = "bm25", WordSearch(index, config.bm25.scoring())
+            self._list, self._words = "bm25", WordSearch(config.bm25.scoring())
 
-    def search(self, query: str, k: int, filter: Filter | None) -> list[Hit]:
+    def search(self, view: View, query: str, k: int, filter: Filter | None) -> list[Hit]:
         """The `k` chunks of highest fused score, with similarity and the rank in each list."""
         config, depth = self._config, max(k, self._config.fetch_k)
         with timed("embed"):
-            vector = np.asarray(self._index.embeddings.embed_query(query), np.float32)
+            vector = np.asarray(view.embed(query), np.float32)
         with timed("dense"):
-            dense = make_dense_hits(self._index.store.search(vector, depth, filter))
+            dense = make_dense_hits(view.search(vector, depth, filter))
         with timed(self._list):
-            words = self._search_words(query, vector, depth, filter)
+            words = self._search_words(view, query, vector, depth, filter)
         with timed("fusion"):
             weights = {"dense": config.weights.dense, self._list: config.weights.bm25}
             return fuse({"dense": dense, self._list: words}, weights, config.rank_constant)[:k]
 
-    def refresh(self) -> None:
+    def refresh(self, view: View) -> None:
         """Build the index of the chunks' words as they are now, unless it is there."""
-        self._words.refresh()
+        self._words.refresh(view)
 
     def _search_words(
-        self, query: str, vector: NDArray[np.float32], k: int, filter: Filter | None
+        self, view: View, query: str, vector: NDArray[np.float32], k: int, filter: Filter | None
     ) -> list[Hit]:
         unit = vector / np.linalg.norm(vector)
         return [
@@ -114,5 +114,5 @@ class HybridSearch:
                 score=score,
                 ranks={self._list: Rank(rank, score)},
             )
-            for rank, (row, score) in enumerate(self._words.find(query, k, filter), 1)
+            for rank, (row, score) in enumerate(self._words.find(view, query, k, filter), 1)
         ]

@@ -1,0 +1,138 @@
+"""What readers see of an index: one generation at one moment, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import text
+
+from rag_app.errors import IndexStateError
+from rag_app.index.database import in_parts, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from langchain_core.documents import Document
+    from numpy.typing import ArrayLike
+
+    from rag_app.index.manifest import Generation, Moment
+    from rag_app.store import Row, Store
+    from rag_app.types import Filter
+
+SPARE: Final = 16
+MOST: Final = 10_000
+"""Rows asked for beyond `k` while some are hidden, at least; and how many are asked for at first,
+at most: some services have that limit."""
+
+PAGE: Final = 500
+
+
+class View:
+    """The published chunks of one generation, as of one moment.
+
+    The store may hold more: chunks that are being written, or wait to be pruned. They are dropped
+    here, and what they displaced is fetched. `Index.read` hands a view out, and repeats what was
+    done with it when rows of its moment were deleted meanwhile.
+
+    Attributes:
+        revision: names what is published; whatever was derived from another one is stale.
+        folder: where derived files are kept; None for an index in RAM.
+    """
+
+    def __init__(
+        self,
+        moment: Moment,
+        generation: Generation,
+        store: Store,
+        folder: Path | None,
+        embed: Callable[[str], list[float]],
+    ) -> None:
+        self.generation = generation
+        self.revision = f"{moment.uid}-{generation.number}-{generation.revision}"
+        self.folder = folder
+        self.prunes = moment.prunes
+        self._moment = moment
+        self._store = store
+        self._embed = embed
+        self._counts: tuple[int, int] | None = None
+
+    def embed(self, query: str) -> list[float]:
+        """The vector of a query, by the model of this generation; computed once a search."""
+        return self._embed(query)
+
+    def search(
+        self, vector: ArrayLike, k: int, filter: Filter | None = None
+    ) -> list[tuple[Document, float]]:
+        """The `k` published chunks nearest to a vector among those that match, best first."""
+        hidden = self._count()[1]
+        asked = max(k, min(k + min(hidden, max(k, SPARE)), MOST)) if k else 0
+        while True:
+            found = self._store.search(vector, asked, filter)
+            seen = self._find_published([document.id or "" for document, _ in found])
+            kept = [pair for pair in found if pair[0].id in seen]
+            if len(kept) >= k or len(found) < asked:
+                return kept[:k]
+            asked *= 4
+
+    def fetch(self, ids: Sequence[str]) -> list[Row]:
+        """The published rows of `ids` in the order asked, each once.
+
+        Raises:
+            IndexStateError: the store has lost one.
+        """
+        seen = self._find_published(ids)
+        rows = self._store.fetch([id for id in ids if id in seen])
+        if len(rows) < len(seen):
+            raise self._lost(f"{len(seen) - len(rows)} of {len(seen)} chunks asked for are missing")
+        return rows
+
+    def scan(self) -> Iterator[Row]:
+        """Every published chunk, each once, in the store's order.
+
+        Raises:
+            IndexStateError: at the end, when the store has lost some.
+        """
+        rows = self._store.scan()
+        count = 0
+        while page := list(islice(rows, PAGE)):
+            seen = self._find_published([row.id for row in page])
+            for row in page:
+                if row.id in seen:
+                    count += 1
+                    yield row
+        if count != self.count():
+            raise self._lost(f"it holds {count} chunks of {self.count()} that were written")
+
+    def count(self) -> int:
+        """The number of published chunks."""
+        return self._count()[0]
+
+    def _count(self) -> tuple[int, int]:
+        """How many chunks are published, and how many more the store may hold."""
+        if self._counts is None:
+            statement = (
+                "SELECT state % 2, count(*) FROM chunks WHERE generation = :g GROUP BY state % 2"
+            )
+            rows = self._moment.connection.execute(text(statement), {"g": self.generation.number})
+            found: dict[int, int] = dict(map(tuple, rows))
+            self._counts = found.get(1, 0), found.get(0, 0)
+        return self._counts
+
+    def _find_published(self, ids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for part in in_parts(ids):
+            statement = (
+                "SELECT id FROM chunks WHERE generation = :g AND state % 2 = 1 "
+                f"AND id IN ({names(part)})"
+            )
+            values: dict[str, Any] = {"g": self.generation.number, **part}
+            rows = self._moment.connection.execute(text(statement), values)
+            found.update(row[0] for row in rows)
+        return found
+
+    def _lost(self, wrong: str) -> IndexStateError:
+        return IndexStateError(
+            "vector_store", f"the store has lost chunks: {wrong}", "Run: rag-app doctor --fix"
+        )
