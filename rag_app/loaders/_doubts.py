@@ -37,10 +37,13 @@ def doubt_patterns(
 
 
 def doubt_folder(source: str, place: str) -> Doubt:
-    """A folder with nothing to read in it, as one whose disk is not mounted."""
+    """A folder with nothing to read in it, as one whose disk is not mounted.
+
+    A container makes one in place of a file as well, when it is to mount a file that is absent.
+    """
     remedy = "Mount what belongs there, or remove the folder."
     wrong = f"the folder {place!r} is empty"
-    return Doubt("sources.path", wrong, remedy, partial(_is_inside, f"{source}/"))
+    return Doubt("sources.path", wrong, remedy, partial(_is_or_inside, source))
 
 
 def doubt_link(source: str, place: str, reason: str) -> Doubt:
@@ -57,10 +60,6 @@ def _is_left_to(glob: re.Pattern[str], left_out: frozenset[str], start: str, ori
         return True
     name = origin.removeprefix(start).lstrip("/")
     return origin.startswith(start) and glob.fullmatch(name) is not None
-
-
-def _is_inside(folder: str, origin: str) -> bool:
-    return origin.startswith(folder)
 
 
 def _is_or_inside(source: str, origin: str) -> bool:

@@ -30,11 +30,13 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
     `options`: for each format that takes any, its own under the name of its module.
 
     Raises:
-        ParseError: it is no e-mail, or it was cut off: parts may be missing at its end.
+        ParseError: it is no e-mail, or it was cut off.
     """
     message: EmailMessage = BytesParser(policy=policy.default).parsebytes(data)
     if not any(message.get(name) for name in ("From", "To", "Subject", "Message-ID")):
         raise ParseError("has no header of an e-mail")
+    if _is_cut(data, message):
+        raise ParseError("is cut off: its end, and any attachment there, is missing")
     headers = {ours: _header(message, theirs) for theirs, ours in _SHOWN.items()}
     lines = [f"{name}: {headers[ours]}" for name, ours in _SHOWN.items() if headers[ours]]
     content = _sort(message)
@@ -50,8 +52,6 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
         taken[name] = taken.get(name, 0) + 1
         place = name if taken[name] == 1 else f"{name} ({taken[name]})"
         yield from _read_attachment(place, name, part, options)
-    if _is_cut(data, message):
-        raise ParseError("is cut off: its end, and any attachment there, is missing")
 
 
 def _is_cut(data: bytes, message: EmailMessage) -> bool:

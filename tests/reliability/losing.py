@@ -1,0 +1,72 @@
+"""An index whose sources get lost: what it held before must be in its store afterwards."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import rag_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rag_app.types import IngestReport
+
+
+class Losing:
+    """The index of one test, filled and lost by `sources`, which a test may change in between."""
+
+    def __init__(self, folder: Path, *sources: dict[str, Any]) -> None:
+        self.folder = folder
+        self.sources = list(sources)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config, as a dict."""
+        return {
+            "name": "losing",
+            "sources": self.sources,
+            "embeddings": "hashing",
+            "vector_store": {"kind": "memory", "path": str(self.folder / "vectors.sqlite")},
+            "index": {"path": str(self.folder / "rag")},
+            "chain": "extractive",
+        }
+
+    def ingest(self, **options: Any) -> IngestReport:
+        with rag_app.load(self.config) as app:
+            return app.ingest(**options)
+
+    def hold(self) -> set[tuple[str, str]]:
+        """Source and text of every row of the store."""
+        with rag_app.load(self.config) as app:
+            return {(str(row.metadata["source"]), row.text) for row in app.store.scan()}
+
+    @contextmanager
+    def keeping_all(self) -> Iterator[None]:
+        """Nothing that the store holds before the block may be absent after it."""
+        before = self.hold()
+        assert before
+        yield
+        assert before <= self.hold()
+
+    def refuse(self, kind: type[rag_app.RagAppError], words: str, **options: Any) -> None:
+        """Ingesting is refused with an error that says so, and leaves the store as it was."""
+        before = self.hold()
+        with pytest.raises(kind, match=words) as caught:
+            self.ingest(**options)
+        assert caught.value.remedy
+        assert self.hold() == before
+
+    def quarantine(self, words: str, **options: Any) -> list[str]:
+        """Ingesting deletes nothing, and reports what was lost; the names of it."""
+        with self.keeping_all():
+            report = self.ingest(**options)
+        assert report.deleted == 0
+        named = [f"{each.source}: {each.reason}" for each in report.quarantine]
+        assert named
+        assert [each for each in named if not re.search(words, each)] == []
+        return [each.source for each in report.quarantine]
