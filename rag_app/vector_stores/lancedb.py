@@ -14,41 +14,49 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from rag_app.errors import RagAppError, StoreError
 from rag_app.filters import matches
 from rag_app.options import OPERATIONAL, Field, FilePath, Options
-from rag_app.rows import Neighbour, Row, clip, compare, rank, wrong_dimension
+from rag_app.rows import wrong_dimension
+from rag_app.vector_stores._lancedb_table import (
+    COLUMNS,
+    PAGE,
+    among,
+    checked,
+    decode,
+    fetch,
+    read_dimension,
+    require_gone,
+    require_readable,
+    require_there,
+    search,
+    search_among,
+    upsert,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from langchain_core.embeddings import Embeddings
 
     from rag_app.filters import Node
-    from rag_app.rows import Vector
+    from rag_app.rows import Neighbour, Row, Vector
     from rag_app.store import Store
 
 FORMAT: Final = b"1"
 """Version of what is written, kept in the table's schema."""
-
-PAGE: Final = 1000
-"""Ids in one question to LanceDB, and rows that are read at a time."""
 
 UNTIDY: Final = 100
 """Writes after which small files are put together and old versions removed."""
 
 READ_BY_NOW: Final = timedelta(minutes=10)
 """The age at which an old version is removed: nobody still reads it."""
-
-COLUMNS: Final = ("id", "text", "metadata", "vector")
-
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Config(Options):
@@ -121,13 +129,14 @@ class LanceRows:
         """See `Rows`. All rows are written or none."""
         with self._explain(), self._writing() as held:
             table = self._make(len(rows[0].vector)) if held is None else held
-            dimension = _dimension(table)
+            dimension = read_dimension(table)
             for row in rows:
                 if len(row.vector) != dimension:
                     what = f"the vector of {row.id!r}"
                     raise wrong_dimension(what, len(row.vector), dimension, self.place)
-            _upsert(table, rows, dimension)
-            _tidy(table)
+            with self._checked(lambda written: require_there(written, rows)):
+                upsert(table, rows, dimension)
+            self._tidy(table)
 
     def query(self, vector: Vector, k: int, where: Node | None) -> list[Neighbour]:
         """See `Rows`. Exact."""
@@ -138,14 +147,14 @@ class LanceRows:
             if seen.dimension != len(vector):
                 raise wrong_dimension("the query vector", len(vector), seen.dimension, self.place)
             if where is None:
-                return _search(seen.table, vector, k)
-            return _search_among(seen.table, vector, k, seen.find_matching(where))
+                return search(seen.table, vector, k)
+            return search_among(seen.table, vector, k, seen.find_matching(where))
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
         with self._explain():
             seen = self._look()
-            return [] if seen is None else _fetch(seen.table, ids)
+            return [] if seen is None else fetch(seen.table, ids)
 
     def scan(self) -> Iterator[Row]:
         """See `Rows`. As they were when the scan began, in the order of writing."""
@@ -153,14 +162,16 @@ class LanceRows:
             seen = self._look()
             if seen is not None:
                 for batch in seen.table.search().select(list(COLUMNS)).to_batches(PAGE):
-                    yield from _decode(batch)
+                    yield from decode(batch)
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Rows`."""
         with self._explain(), self._writing() as table:
             for start in range(0, 0 if table is None else len(ids), PAGE):
-                table.delete(_among(ids[start : start + PAGE]))
-                _tidy(table)
+                page = ids[start : start + PAGE]
+                with self._checked(partial(require_gone, ids=page)):
+                    table.delete(among(page))
+                self._tidy(table)
 
     def count(self) -> int:
         """See `Rows`."""
@@ -184,12 +195,12 @@ class LanceRows:
         if state is None or seen is None or seen.state != state:
             table = self._open()
             known = table is not None and state is not None
-            self._seen = seen = _Snapshot(table, _dimension(table), state) if known else None
+            self._seen = seen = _Snapshot(table, read_dimension(table), state) if known else None
         return seen
 
     def _read_state(self) -> Any:
         """What differs after each write: every version of a table is a file in one folder."""
-        folder = self._config.path / f"{self._table_name}.lance" / "_versions"
+        folder = self._folder / "_versions"
         try:
             found = folder.stat()
             return found.st_ino, found.st_mtime_ns, sorted(os.listdir(folder))
@@ -239,6 +250,30 @@ class LanceRows:
         with self._lock, FileLock(self._config.path / "write.lock", waited, poll_interval=0.005):
             yield self._open()
 
+    @contextmanager
+    def _checked(self, check: Callable[[Any], None]) -> Iterator[None]:
+        """As `checked`, with the table opened anew: nothing comes from memory."""
+        import lancedb
+
+        def look() -> None:
+            check(lancedb.connect(self._config.path).open_table(self._table_name))
+
+        try:
+            with checked(self._folder, look):
+                yield
+        except Exception:
+            self._connection = None  # it remembers what was taken back
+            raise
+
+    def _tidy(self, table: Any) -> None:
+        if table.version % UNTIDY == 0:
+            with self._checked(partial(require_readable, count=table.count_rows())):
+                table.optimize(cleanup_older_than=READ_BY_NOW)
+
+    @property
+    def _folder(self) -> Path:
+        return self._config.path / f"{self._table_name}.lance"
+
     @property
     def _where(self) -> str:
         return repr(str(self._config.path))
@@ -257,90 +292,8 @@ class LanceRows:
             raise StoreError(self.place, wrong, remedy) from error
         except Exception as error:
             wrong = f"LanceDB in {self._where} failed: {' '.join(str(error).split())[:500]}"
-            remedy = "Check that the folder may be written and is whole; `rag-app check` tries it."
-            raise StoreError(self.place, wrong, remedy) from error
-
-
-def _upsert(table: Any, rows: Sequence[Row], dimension: int) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    vectors = pa.array(np.stack([row.vector for row in rows]).reshape(-1))
-    columns = [
-        pa.array([row.id for row in rows], pa.string()),
-        pa.array([row.text for row in rows], pa.large_string()),
-        pa.array([_ENCODER.encode(row.metadata) for row in rows], pa.large_string()),
-        pa.FixedSizeListArray.from_arrays(vectors, dimension),
-    ]
-    given = pa.table(columns, schema=table.schema)
-    held = table.search().select(["id"]).to_arrow()["id"]
-    if pc.any(pc.is_in(given["id"], value_set=held)).as_py():
-        merge = table.merge_insert("id").when_matched_update_all()
-        merge.when_not_matched_insert_all().execute(given)
-    else:
-        table.add(given)
-
-
-def _tidy(table: Any) -> None:
-    if table.version % UNTIDY == 0:
-        table.optimize(cleanup_older_than=READ_BY_NOW)
-
-
-def _search_among(table: Any, vector: Vector, k: int, wanted: set[str]) -> list[Neighbour]:
-    """The `k` nearest of the rows `wanted`."""
-    if not wanted:
-        return []
-    if len(wanted) <= PAGE:
-        return _search(table, vector, k, _among(wanted))
-    total = int(table.count_rows())
-    size = min(total, PAGE + 2 * k * total // len(wanted))
-    while True:
-        ordered = _order(table, vector, size, ["id"])["id"].to_pylist()
-        nearest = [id for id in ordered if id in wanted][:k]
-        if len(nearest) == k or size == total:
-            return rank(compare(_fetch(table, nearest), vector), k)
-        size = min(total, 4 * size)
-
-
-def _search(table: Any, vector: Vector, k: int, where: str | None = None) -> list[Neighbour]:
-    """The `k` nearest rows that pass `where`. LanceDB's distance is 1 - cosine, in float32."""
-    found = _order(table, vector, k, COLUMNS[:3], where)
-    rows = zip(*(found[n].to_pylist() for n in (*COLUMNS[:3], "_distance")), strict=True)
-    return rank((Neighbour(i, t, json.loads(m), clip(1.0 - d)) for i, t, m, d in rows), k)
-
-
-def _order(
-    table: Any, vector: Vector, k: int, columns: Sequence[str], where: str | None = None
-) -> Any:
-    """Of the `k` nearest; by no index of another program, which may miss and round."""
-    search = table.search(vector).distance_type("cosine").bypass_vector_index().limit(k)
-    search = search.select([*columns, "_distance"])
-    return (search.where(where, prefilter=True) if where else search).to_arrow()
-
-
-def _fetch(table: Any, ids: Sequence[str]) -> list[Row]:
-    pages = [ids[start : start + PAGE] for start in range(0, len(ids), PAGE)]
-    searches = (table.search().where(_among(p)).select(list(COLUMNS)) for p in pages)
-    return [row for search in searches for row in _decode(search.to_arrow())]
-
-
-def _decode(found: Any) -> Iterator[Row]:
-    """The rows of a table or batch of Arrow."""
-    for batch in found.to_batches() if hasattr(found, "to_batches") else [found]:
-        vectors = batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1)
-        columns = (batch[name].to_pylist() for name in COLUMNS[:3])
-        for id, text, metadata, vector in zip(*columns, vectors, strict=True):
-            yield Row(id, text, vector, json.loads(metadata))
-
-
-def _dimension(table: Any) -> int:
-    return int(table.schema.field("vector").type.list_size)
-
-
-def _among(ids: Sequence[str] | set[str]) -> str:
-    """SQL; its strings know one special character, the quote, which is doubled."""
-    doubled = (id.replace("'", "''") for id in ids)
-    return "id IN ('" + "', '".join(doubled) + "')"
+            remedy = "Check that the disk has room, and that the folder may be written and is whole"
+            raise StoreError(self.place, wrong, f"{remedy}; `rag-app check` tries it.") from error
 
 
 def _encode_name(name: str) -> str:
