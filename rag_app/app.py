@@ -92,12 +92,10 @@ class RagApp(Parts):
                 max_cost=max_cost,
                 allow_delete=allow_delete,
                 retry_quarantined=retry_quarantined,
+                prepare=lambda: self._prepare(progress),
             )
-        refresh = getattr(self._first_stage, "refresh", None)
-        if refresh is not None and report.chunks_total:
-            if report.chunks_written or report.chunks_deleted:
-                progress("indexing words", 0, None)
-            refresh()
+        if report.chunks_total:
+            self._refresh()
         return report
 
     def watch(
@@ -150,6 +148,16 @@ class RagApp(Parts):
 
         with self._sources() as sources:
             return plan(self.index, sources, self.splitter, progress=progress)
+
+    def _prepare(self, progress: Callable[[str, int, int | None], None]) -> None:
+        """Derive what searches need from what will be published next."""
+        progress("indexing words", 0, None)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        refresh = getattr(self._first_stage, "refresh", None)
+        if refresh is not None:
+            refresh()
 
     def search(
         self, query: str, *, k: int | None = None, filter: Filter | None = None

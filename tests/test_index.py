@@ -112,7 +112,7 @@ def test_a_changed_document_pays_only_for_its_new_chunks(app: RagApp, write: Wri
     write({"a.md": story("a") + "\n\nA new closing line."})
     report = app.ingest()
     assert (report.indexed, report.unchanged) == (1, 2)
-    assert 1 <= report.embedded <= 2 < report.chunks_written
+    assert 1 <= report.embedded <= 2
     assert report.chunks_total == app.store.count() > first.chunks_total - 1
 
 
@@ -284,7 +284,7 @@ def test_a_search_that_a_prune_overlaps_is_done_again(app: RagApp, write: Write)
         )
 
     app.index.read(look)
-    assert sources == [[text for text in sorted(text for *_, text in held(app)["a.md"])]]
+    assert sources == [sorted(text for *_, text in held(app)["a.md"])]
 
 
 def test_a_rebuild_that_cannot_read_its_sources_drops_nothing(app: RagApp, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rag_app.errors import IndexStateError, RagAppError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rag_app.store import Store
 
     T = TypeVar("T")
+
+_next: ContextVar[Generation | None] = ContextVar("rag_app_next_generation", default=None)
 
 ATTEMPTS: Final = 20
 """How often a search is repeated when a prune overlapped it; a run prunes once, at its end."""
@@ -126,8 +129,19 @@ class Index:
             served = _find(moment, moment.served)
             return "" if served is None else f"{moment.uid}-{served.number}-{served.revision}"
 
+    @contextmanager
+    def next(self, generation: Generation) -> Iterator[None]:
+        """Inside, in this thread, `read` sees what this generation will hold once it is published:
+        to check it, and to derive what readers will want at once."""
+        token = _next.set(generation)
+        try:
+            yield
+        finally:
+            _next.reset(token)
+
     def _open_view(self, moment: Moment, vectors: dict[str, list[float]]) -> View:
-        generation = self._choose(moment)
+        coming = _next.get()
+        generation = coming or self._choose(moment)
 
         def embed(query: str) -> list[float]:
             if query not in vectors:
@@ -136,7 +150,8 @@ class Index:
             return vectors[query]
 
         folder = None if self.in_memory else self.folder
-        return View(moment, generation, self.open(generation.collection), folder, embed)
+        store = self.open(generation.collection)
+        return View(moment, generation, store, folder, embed, next=coming is not None)
 
     def _choose(self, moment: Moment) -> Generation:
         """The generation that is served; the one read so far, while it says the same."""

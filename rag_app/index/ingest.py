@@ -44,6 +44,7 @@ def ingest(
     max_cost: float | None = None,
     allow_delete: bool = False,
     retry_quarantined: bool = False,
+    prepare: Callable[[], None] = lambda: None,
 ) -> IngestReport:
     """Make `index` hold what `sources` hold now.
 
@@ -58,6 +59,7 @@ def ingest(
         max_cost: US dollars that embedding may cost; None for no limit.
         allow_delete: let any number of documents go that the sources no longer have.
         retry_quarantined: read what was quarantined again, though it has not changed.
+        prepare: called before anything is published; reads of the index then see what will be.
 
     Raises:
         BudgetError: more would be spent. Nothing was sent when the estimate of all was too high.
@@ -85,21 +87,20 @@ def ingest(
         if not allow_delete:
             refuse_loss(index, journal, found)
         journal.abandon(_unwanted(journal, found))
+        journal.take_away(found.gone)
         embedding.require_budget_for(journal.staged_texts())
         if waiting:
             tell_resumption(journal, progress)
         writing = Writing(journal, store, embedding, [(journal, store)], progress)
         writing.write()
-        deleted = len(found.gone)
-        require_held()
-        publish(index, journal, found.gone)
+        publish(index, generation, journal, prepare, require_held)
         writing.prune()
         if rebuild:
             drop_others(index, generation)
         journal.sweep()
         total = journal.count()["served"]
         index.require_count(store, total)
-        return _report(found, writing, deleted, total, time.perf_counter() - start)
+        return _report(found, writing, total, time.perf_counter() - start)
 
 
 def choose_generation(index: Index, purpose: Purpose) -> Generation:
@@ -191,10 +192,21 @@ def tell_resumption(journal: Journal, progress: Progress) -> None:
         progress(f"resuming: {done:,} of {total:,} done, 0 paid twice", 0, None)
 
 
-def publish(index: Index, journal: Journal, gone: Sequence[str]) -> bool:
-    """Serve what was written; whether anything changed."""
+def publish(
+    index: Index,
+    generation: Generation,
+    journal: Journal,
+    prepare: Callable[[], None],
+    require_held: Callable[[], None],
+) -> None:
+    """Serve what was written, once what is derived from it is there."""
+    counts = journal.count()
+    if journal.has_changes() and counts["served"] + counts["planned"]:
+        with index.next(generation):
+            prepare()
+    require_held()
     described = {"splitter": index.splitter, "config": index.record, "store": index.kind}
-    return journal.publish(gone, described)
+    journal.publish(described)
 
 
 def drop_others(index: Index, kept: Generation) -> None:
@@ -216,9 +228,7 @@ def _unwanted(journal: Journal, found: Findings) -> list[str]:
     return [*found.abandoned, *planned]
 
 
-def _report(
-    found: Findings, writing: Writing, deleted: int, total: int, seconds: float
-) -> IngestReport:
+def _report(found: Findings, writing: Writing, total: int, seconds: float) -> IngestReport:
     quarantine = (*found.quarantine, *writing.refused)
     indexed, quarantined = found.indexed - len(writing.refused), len(quarantine)
     embedding = writing.embedding
@@ -226,7 +236,7 @@ def _report(
         seen=indexed + found.unchanged + quarantined + found.excluded,
         indexed=indexed,
         unchanged=found.unchanged,
-        deleted=deleted,
+        deleted=len(found.gone),
         quarantined=quarantined,
         excluded=found.excluded,
         chunks_written=writing.written,

@@ -59,7 +59,7 @@ class Journal:
         found: dict[str, dict[str, Known]] = {}
         query = "SELECT origin, source, version, planned, gone FROM documents WHERE {g}"
         for origin, source, version, planned, gone in self._read(query):
-            found.setdefault(origin, {})[source] = Known(version, planned, bool(gone))
+            found.setdefault(origin, {})[source] = Known(version, planned, gone == 1)
         return found
 
     def contents(self) -> dict[str, str]:
@@ -86,6 +86,11 @@ class Journal:
             "doomed": states.get(0, 0),
             "staged": int(self._read("SELECT count(*) FROM staged WHERE {g}")[0][0]),
         }
+
+    def has_changes(self) -> bool:
+        """Whether publishing would change what is served."""
+        with self._database.reading() as db:
+            return bool(self._one(db, sql.CHANGES))
 
     def is_empty(self) -> bool:
         """Whether nothing was ever planned, or all of it is gone again."""
@@ -180,11 +185,17 @@ class Journal:
                 db.execute(text(statement), {"g": self.generation, **part})
         reach("staged")
 
-    def publish(self, gone: Iterable[str], described: Mapping[str, str]) -> bool:
-        """COMMITTED: everything planned is served from now on, and `gone` is no longer.
+    def take_away(self, sources: Sequence[str]) -> None:
+        """These documents go when the run is published; none of an earlier run's do."""
+        with self._database.writing() as db:
+            g = {"g": self.generation}
+            db.execute(text("UPDATE documents SET gone = 0 WHERE generation = :g AND gone = 2"), g)
+            self._run(db, "UPDATE documents SET gone = 2 WHERE {g} AND source = :s", sources)
+
+    def publish(self, described: Mapping[str, str]) -> bool:
+        """COMMITTED: what is planned is served from now on, and what was taken away is no longer.
 
         Args:
-            gone: documents that no source has any more.
             described: columns of the generation that are to change.
 
         Returns:
@@ -198,7 +209,6 @@ class Journal:
             waiting = self._one(db, "SELECT count(*) FROM staged WHERE {g}")
             if waiting:  # a mistake of ours, and not one to serve
                 raise RuntimeError(f"{waiting} chunks are not in the store yet")
-            self._run(db, "UPDATE documents SET gone = 1 WHERE {g} AND source = :s", list(gone))
             changed = self._one(db, sql.CHANGES) or before["revision"] == 0
             for statement in sql.PUBLISH:
                 db.execute(text(statement.format(g="generation = :g")), {"g": self.generation})

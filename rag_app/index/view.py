@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from rag_app.store import Row, Store
     from rag_app.types import Filter
 
+_NEXT: Final = """
+(state >= 2 OR (state = 1 AND source NOT IN (
+    SELECT source FROM documents WHERE generation = :g AND (planned IS NOT NULL OR gone <> 0))))
+"""
+"""Chunks that are published once what is planned is."""
+
 SPARE: Final = 16
 MOST: Final = 10_000
 """Rows asked for beyond `k` while some are hidden, at least; and how many are asked for at first,
@@ -36,6 +42,8 @@ class View:
     here, and what they displaced is fetched. `Index.read` hands a view out, and repeats what was
     done with it when rows of its moment were deleted meanwhile.
 
+    With `next` it is what will be published next: for who writes, to prepare what readers need.
+
     Attributes:
         revision: names what is published; whatever was derived from another one is stale.
         folder: where derived files are kept; None for an index in RAM.
@@ -48,14 +56,17 @@ class View:
         store: Store,
         folder: Path | None,
         embed: Callable[[str], list[float]],
+        *,
+        next: bool = False,
     ) -> None:
         self.generation = generation
-        self.revision = f"{moment.uid}-{generation.number}-{generation.revision}"
+        self.revision = f"{moment.uid}-{generation.number}-{generation.revision + next}"
         self.folder = folder
         self.prunes = moment.prunes
         self._moment = moment
         self._store = store
         self._embed = embed
+        self._shown = _NEXT if next else "state % 2 = 1"
         self._counts: tuple[int, int] | None = None
 
     def embed(self, query: str) -> list[float]:
@@ -105,6 +116,12 @@ class View:
         if count != self.count():
             raise self._lost(f"it holds {count} chunks of {self.count()} that were written")
 
+    def ids(self) -> set[str]:
+        """The ids of all published chunks."""
+        statement = "SELECT id FROM chunks WHERE generation = :g AND state IN (1, 3)"
+        rows = self._moment.connection.execute(text(statement), {"g": self.generation.number})
+        return set(rows.scalars())
+
     def count(self) -> int:
         """The number of published chunks."""
         return self._count()[0]
@@ -112,25 +129,26 @@ class View:
     def _count(self) -> tuple[int, int]:
         """How many chunks are published, and how many more the store may hold."""
         if self._counts is None:
-            statement = (
-                "SELECT state % 2, count(*) FROM chunks WHERE generation = :g GROUP BY state % 2"
+            shown = self._ask(
+                f"SELECT count(*) FROM chunks WHERE generation = :g AND {self._shown}"
             )
-            rows = self._moment.connection.execute(text(statement), {"g": self.generation.number})
-            found: dict[int, int] = dict(map(tuple, rows))
-            self._counts = found.get(1, 0), found.get(0, 0)
+            every = self._ask("SELECT count(*) FROM chunks WHERE generation = :g")
+            self._counts = shown[0][0], every[0][0] - shown[0][0]
         return self._counts
 
     def _find_published(self, ids: Sequence[str]) -> set[str]:
         found: set[str] = set()
         for part in in_parts(ids):
             statement = (
-                "SELECT id FROM chunks WHERE generation = :g AND state % 2 = 1 "
-                f"AND id IN ({names(part)})"
+                f"SELECT id FROM chunks WHERE generation = :g AND id IN ({names(part)}) "
+                f"AND {self._shown}"
             )
-            values: dict[str, Any] = {"g": self.generation.number, **part}
-            rows = self._moment.connection.execute(text(statement), values)
-            found.update(row[0] for row in rows)
+            found.update(row[0] for row in self._ask(statement, **part))
         return found
+
+    def _ask(self, statement: str, **values: Any) -> Sequence[Any]:
+        given = {"g": self.generation.number, **values}
+        return self._moment.connection.execute(text(statement), given).fetchall()
 
     def _lost(self, wrong: str) -> IndexStateError:
         return IndexStateError(
