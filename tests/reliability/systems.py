@@ -1,0 +1,364 @@
+"""The systems under test, each behind the same five calls; the peer is LangChain's `index()`.
+
+A class is opened on a `Place`, in a process that ends afterwards. Its `modules` are imported before
+the process is forked, so that a trial is the ingest and nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
+
+import numpy as np
+
+from tests.reliability.damage import Held
+from tests.reliability.sources import CHUNK_CHARACTERS, CHUNK_WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_core.documents import Document
+    from numpy.typing import NDArray
+
+    from tests.reliability.places import Place
+
+    Found = list[tuple[str, str, float]]
+    """Source, text and cosine of hits."""
+
+DIMENSION: Final = 256
+
+
+class NothingShown(Exception):
+    """The index says in plain words that it cannot be read: right while nothing was published."""
+
+
+class System(Protocol):
+    """An index of the documents in `place.documents`."""
+
+    common: ClassVar[tuple[str, ...]]
+    """Imported before a process is forked, whatever the store."""
+    modules: ClassVar[dict[str, tuple[str, ...]]]
+    """The same for each store."""
+    after_fork: ClassVar[dict[str, tuple[str, ...]]]
+    """Imported in the new process, before its time counts: what bears no fork."""
+
+    def __init__(self, store: str, place: Place) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def ingest(self, progress: Callable[[str], None]) -> None:
+        """Make the index hold what the documents hold."""
+
+    def show(self, questions: Sequence[str]) -> tuple[list[Held], Found]:
+        """All chunks as a reader is shown them, and the hits of some questions.
+
+        Raises:
+            NothingShown: it refuses to be read.
+        """
+
+    def list_stored(self) -> list[Held]:
+        """All rows of the store, whether shown or not."""
+
+    def find(self, vector: NDArray[np.float32], k: int) -> Found:
+        """What the store finds."""
+
+
+class RagAppIndex:
+    """`rag_app`'s own ingest."""
+
+    modules: ClassVar = {
+        "memory": (),
+        "faiss": ("faiss",),
+        "chroma": ("chromadb",),
+        "milvus": ("pymilvus", "milvus_lite.adapter.grpc.server"),
+        "qdrant": ("qdrant_edge",),
+        "pgvector": ("psycopg", "pgvector.psycopg"),
+        "lancedb": ("pyarrow",),
+    }
+    after_fork: ClassVar = {"lancedb": ("lancedb",)}
+    common: ClassVar = (
+        *("rag_app.app", "rag_app.index.ingest", "rag_app.index.index", "rag_app.index.plan"),
+        *("rag_app.config", "rag_app.parsers.child", "rag_app.loaders.files", "rag_app.retrieval"),
+        *("rag_app.splitters._recursive", "rag_app.embeddings._hashing", "sqlalchemy.orm"),
+        *("rag_app.retrievers.dense", "rag_app.store", "langchain_core.vectorstores", "json"),
+    )
+
+    def __init__(self, store: str, place: Place) -> None:
+        import rag_app
+
+        where: dict[str, Any] = {"path": str(place.folder / "store")}
+        if store == "memory":
+            where = {"path": str(place.folder / "store.sqlite")}
+        if place.url is not None:
+            where = {"url": place.url}
+        self._app = rag_app.load(
+            {
+                "name": "crash",
+                "sources": [{"kind": "files", "path": str(place.documents)}],
+                "splitter": {
+                    "kind": "recursive", "chunk_size": CHUNK_WORDS, "chunk_overlap": 0,
+                },
+                "embeddings": {"kind": "hashing", "dimension": DIMENSION},
+                "vector_store": {"kind": store, **where},
+                "retriever": {"kind": "dense", "k": 4},
+                "index": {"path": str(place.folder / "index"), "cache": True},
+            }
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._app.close()
+
+    def ingest(self, progress: Callable[[str], None]) -> None:
+        """See `System`."""
+        report = self._app.ingest(progress=lambda stage, *_: progress(stage))
+        if report.quarantined:
+            raise RuntimeError(f"quarantined: {report.quarantine[:3]}")
+
+    def show(self, questions: Sequence[str]) -> tuple[list[Held], Found]:
+        """See `System`."""
+        from rag_app.errors import IndexStateError
+
+        try:
+            hits = [hit for question in questions for hit in self._app.search(question).hits]
+            rows = self._read_all()
+        except IndexStateError as error:
+            raise NothingShown(str(error)) from error
+        if not rows:
+            raise RuntimeError("an empty index is shown where an error belongs")
+        return _to_held(rows), [(hit.source, hit.text, hit.similarity or 0.0) for hit in hits]
+
+    def _read_all(self) -> list[Any]:
+        index = self._app.index
+        if hasattr(index, "read"):
+            rows: list[Any] = index.read(lambda view: list(view.scan()))
+            return rows
+        with index.reading():
+            return list(index.scan())
+
+    def list_stored(self) -> list[Held]:
+        """See `System`."""
+        return _to_held(self._app.store.scan())
+
+    def find(self, vector: NDArray[np.float32], k: int) -> Found:
+        """See `System`."""
+        found = self._app.store.search(vector, k)
+        return [(each.metadata["source"], each.page_content, cosine) for each, cosine in found]
+
+
+def _to_held(rows: Any) -> list[Held]:
+    return [Held(row.metadata["source"], row.text, row.vector) for row in rows]
+
+
+class LangChainIndex:
+    """`langchain_core.indexing.index` with cleanup="full" and an SQLRecordManager in SQLite, over
+    LangChain's own classes for the store. FAISS is saved by `save_local` after each run, as its
+    documentation says; the others write by themselves."""
+
+    modules: ClassVar = {
+        "faiss": ("faiss", "langchain_community.vectorstores.faiss"),
+        "chroma": ("chromadb", "langchain_chroma"),
+        "qdrant": ("qdrant_client", "langchain_qdrant"),
+    }
+    after_fork: ClassVar[dict[str, tuple[str, ...]]] = {}
+    common: ClassVar = (
+        *("langchain_core.indexing", "langchain_classic.indexes", "langchain_text_splitters"),
+        *("rag_app.embeddings._hashing", "sqlite3"),
+    )
+
+    def __init__(self, store: str, place: Place) -> None:
+        from rag_app.embeddings._hashing import HashingEmbeddings
+
+        self._place, self._folder = place, place.folder / "store"
+        self._embeddings = HashingEmbeddings(DIMENSION)
+        self._kind: _Peer = {"faiss": _Faiss, "chroma": _Chroma, "qdrant": _Qdrant}[store](
+            self._folder, self._embeddings
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kind.close()
+
+    def ingest(self, progress: Callable[[str], None]) -> None:
+        """See `System`."""
+        from langchain_classic.indexes import SQLRecordManager
+        from langchain_core.indexing import index
+
+        progress("reading")
+        documents = self._read()
+        records = SQLRecordManager(
+            "crash", db_url=f"sqlite:///{self._place.folder / 'records.sqlite'}"
+        )
+        records.create_schema()
+        progress("index()")
+        index(
+            documents, records, self._kind.store, cleanup="full", source_id_key="source",
+            key_encoder=_encode_key,
+        )  # fmt: skip
+        progress("saving")
+        self._kind.save()
+
+    def show(self, questions: Sequence[str]) -> tuple[list[Held], Found]:
+        """See `System`."""
+        hits = [hit for each in questions for hit in self.find(self._embed(each), 4)]
+        return self.list_stored(), hits
+
+    def list_stored(self) -> list[Held]:
+        """See `System`."""
+        return self._kind.rows()
+
+    def find(self, vector: NDArray[np.float32], k: int) -> Found:
+        """See `System`."""
+        return [
+            (document.metadata["source"], document.page_content, cosine)
+            for document, cosine in self._kind.search(vector.tolist(), k)
+        ]
+
+    def _embed(self, text: str) -> NDArray[np.float32]:
+        return np.array(self._embeddings.embed_query(text), np.float32)
+
+    def _read(self) -> list[Document]:
+        from langchain_core.documents import Document
+        from langchain_text_splitters import RecursiveCharacterTextSplitter
+
+        splitter = RecursiveCharacterTextSplitter(
+            separators=["\n\n"], chunk_size=CHUNK_CHARACTERS, chunk_overlap=0,
+            add_start_index=True,
+        )  # fmt: skip
+        folder = self._place.documents
+        paths = sorted(folder.rglob("*.md"))
+        return splitter.split_documents(
+            [
+                Document(
+                    path.read_text(encoding="utf-8"),
+                    metadata={"source": path.relative_to(folder).as_posix()},
+                )
+                for path in paths
+            ]
+        )
+
+
+class _Peer(Protocol):
+    """One of LangChain's stores."""
+
+    store: Any
+
+    def __init__(self, folder: Path, embeddings: Any) -> None: ...
+    def save(self) -> None: ...
+    def rows(self) -> list[Held]: ...
+    def search(self, vector: list[float], k: int) -> list[tuple[Document, float]]: ...
+    def close(self) -> None: ...
+
+
+class _Faiss:
+    def __init__(self, folder: Path, embeddings: Any) -> None:
+        import faiss
+        from langchain_community.docstore.in_memory import InMemoryDocstore
+        from langchain_community.vectorstores import FAISS
+        from langchain_community.vectorstores.utils import DistanceStrategy
+
+        self._folder = folder
+        strategy = DistanceStrategy.MAX_INNER_PRODUCT
+        if folder.exists():
+            self.store = FAISS.load_local(
+                str(folder), embeddings, allow_dangerous_deserialization=True,
+                distance_strategy=strategy,
+            )  # fmt: skip
+        else:
+            self.store = FAISS(
+                embeddings, faiss.IndexFlatIP(DIMENSION), InMemoryDocstore(), {},
+                distance_strategy=strategy,
+            )  # fmt: skip
+
+    def save(self) -> None:
+        self.store.save_local(str(self._folder))
+
+    def rows(self) -> list[Held]:
+        found = []
+        for place, id in self.store.index_to_docstore_id.items():
+            document = self.store.docstore.search(id)
+            vector = self.store.index.reconstruct(place)
+            found.append(Held(document.metadata["source"], document.page_content, vector))
+        return found
+
+    def search(self, vector: list[float], k: int) -> list[tuple[Document, float]]:
+        found = self.store.similarity_search_with_score_by_vector(vector, k)
+        return [(document, float(score)) for document, score in found]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Chroma:
+    def __init__(self, folder: Path, embeddings: Any) -> None:
+        from langchain_chroma import Chroma
+
+        self.store = Chroma(
+            "crash", embeddings, str(folder), collection_metadata={"hnsw:space": "cosine"}
+        )
+
+    def save(self) -> None:
+        """It writes by itself."""
+
+    def rows(self) -> list[Held]:
+        got = self.store.get(include=["documents", "metadatas", "embeddings"])
+        each = zip(got["metadatas"], got["documents"], got["embeddings"], strict=True)
+        return [Held(m["source"], text, np.array(v, np.float32)) for m, text, v in each]
+
+    def search(self, vector: list[float], k: int) -> list[tuple[Document, float]]:
+        if not self.store._collection.count():
+            return []
+        found = self.store.similarity_search_by_vector_with_relevance_scores(vector, k)
+        return [(document, 1 - distance) for document, distance in found]
+
+    def close(self) -> None:
+        self.store._client.close()
+
+
+class _Qdrant:
+    def __init__(self, folder: Path, embeddings: Any) -> None:
+        from langchain_qdrant import QdrantVectorStore
+        from qdrant_client import QdrantClient, models
+
+        self._client = QdrantClient(path=str(folder))
+        if not self._client.collection_exists("crash"):
+            size = models.VectorParams(size=DIMENSION, distance=models.Distance.COSINE)
+            self._client.create_collection("crash", size)
+        self.store = QdrantVectorStore(self._client, "crash", embeddings)
+
+    def save(self) -> None:
+        """It writes by itself."""
+
+    def rows(self) -> list[Held]:
+        points, _ = self._client.scroll("crash", limit=100_000, with_vectors=True)
+        return [
+            Held(
+                point.payload["metadata"]["source"],
+                point.payload["page_content"],
+                np.array(point.vector, np.float32),
+            )
+            for point in points
+        ]
+
+    def search(self, vector: list[float], k: int) -> list[tuple[Document, float]]:
+        return self.store.similarity_search_with_score_by_vector(vector, k)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _encode_key(document: Document) -> str:
+    """A UUID of content and metadata: the one form of id that each of the stores takes."""
+    import json
+    import uuid
+
+    whole = json.dumps([document.page_content, document.metadata], sort_keys=True)
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, whole))
+
+
+SYSTEMS: Final[dict[str, type[Any]]] = {"rag_app": RagAppIndex, "langchain": LangChainIndex}
+"""Each system by the name it has in commands and results."""
