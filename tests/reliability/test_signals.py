@@ -164,9 +164,15 @@ def test_while_a_file_is_parsed_in_a_child(tmp_path: Path, number: int, status: 
     require_stopped(process, stop(process, number), status)
 
 
-@signals
-def test_while_a_service_does_not_answer(tmp_path: Path, number: int, status: int) -> None:
-    with Slow(quick=3) as server:
+@pytest.mark.parametrize(
+    ("busy", "number", "status"),
+    [(False, signal.SIGINT, 130), (True, signal.SIGTERM, 143)],
+    ids=["does not answer", "wants to be asked later"],
+)
+def test_while_a_service_is_waited_for(
+    tmp_path: Path, busy: bool, number: int, status: int
+) -> None:
+    with Slow(quick=3, busy=busy) as server:
         folder = write(tmp_path, embeddings=remote(server))
         process = start(folder)
         assert server.reached.wait(60)
@@ -175,19 +181,9 @@ def test_while_a_service_does_not_answer(tmp_path: Path, number: int, status: in
         require_whole(folder)
 
 
-@signals
-def test_while_a_service_wants_to_be_asked_later(tmp_path: Path, number: int, status: int) -> None:
-    with Slow(quick=3, busy=True) as server:
-        folder = write(tmp_path, embeddings=remote(server))
-        process = start(folder)
-        assert server.reached.wait(60)
-        require_stopped(process, stop(process, number), status)
-        server.quick = 1000
-        require_whole(folder)
-
-
-@pytest.mark.parametrize("model", ["hashing", "minilm"])
-@pytest.mark.parametrize("wait", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize(
+    ("model", "wait"), [("hashing", 0.0), ("hashing", 0.5), ("minilm", 0.3), ("minilm", 1.5)]
+)
 def test_while_a_local_model_embeds_and_the_store_writes(
     tmp_path: Path, model: str, wait: float
 ) -> None:
@@ -221,14 +217,13 @@ def locked(folder: Path) -> Iterator[None]:
         held.close()
 
 
-@signals
-def test_while_it_waits_for_a_lock(tmp_path: Path, number: int, status: int) -> None:
+def test_while_it_waits_for_a_lock(tmp_path: Path) -> None:
     folder = write(tmp_path, index={"cache": True})
     with locked(folder):
         process = start(folder)
         time.sleep(5)  # it waits up to half a minute, and tells nobody
         assert process.poll() is None
-        require_stopped(process, stop(process, number), status)
+        require_stopped(process, stop(process, signal.SIGINT), 130)
     require_whole(folder)
 
 
