@@ -18,6 +18,7 @@ from rag_app.errors import StoreError
 from rag_app.filters import matches
 from rag_app.sqlite_files import is_read_only
 from rag_app.vector_stores._faiss_index import FaissIndex
+from rag_app.vector_stores._sqlite_file import require_whole
 from rag_app.vector_stores._sqlite_rows import SqliteRows
 from rag_app.vector_stores.faiss import USED
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rag_app.rows import Row
     from rag_app.vector_stores.faiss import Config
 
+    Described = tuple[int, str, str, int]  # number, id, metadata and its checksum
     Numbers = NDArray[np.int64]
 
 FILE: Final = "rows.sqlite"
@@ -104,9 +106,10 @@ class FaissRows(SqliteRows[FaissIndex]):
         return searched.search(vector, k, allowed)
 
     def _list_matching(self, searched: FaissIndex, where: Node) -> Numbers:
-        query = "SELECT number, metadata FROM rows WHERE collection = ? AND number > ?"
         new = self._connection.execute(
-            f"{query} ORDER BY number", (self._collection, self._matching.seen)
+            "SELECT number, id, metadata, metadata_sum FROM rows NOT INDEXED"
+            " WHERE collection = ? AND number > ? ORDER BY number",
+            (self._collection, self._matching.seen),
         )
         return self._matching.list(where, new, searched)
 
@@ -215,7 +218,7 @@ class _Matching:
         """Rows were written or removed."""
         self._found.clear()
 
-    def list(self, where: Node, new: Iterable[tuple[int, str]], index: FaissIndex) -> Numbers:
+    def list(self, where: Node, new: Iterable[Described], index: FaissIndex) -> Numbers:
         """The numbers of the rows that match, ascending."""
         key = repr(where)
         if key not in self._found:
@@ -226,8 +229,9 @@ class _Matching:
             self._found[key] = np.array(numbers, dtype=np.int64)
         return self._found[key]
 
-    def _read(self, new: Iterable[tuple[int, str]], index: FaissIndex) -> None:
-        for number, metadata in new:
+    def _read(self, new: Iterable[Described], index: FaissIndex) -> None:
+        for number, id, metadata, expected in new:
+            require_whole(id, (metadata, expected))
             self._metadata[number] = json.loads(metadata)
             self.seen = number
         if len(self._metadata) > len(index):

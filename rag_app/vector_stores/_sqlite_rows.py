@@ -19,7 +19,13 @@ import numpy as np
 
 from rag_app.errors import StoreError
 from rag_app.rows import Neighbour, Row, wrong_dimension
-from rag_app.vector_stores._sqlite_file import open_file, remedy
+from rag_app.vector_stores._sqlite_file import (
+    checksum,
+    damaged,
+    open_file,
+    remedy,
+    require_whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +37,9 @@ if TYPE_CHECKING:
 
 PAGE: Final = 2000
 """Rows that are read at a time."""
+
+ROW: Final = "id, text, vector, metadata, vector_sum, metadata_sum, text_sum"
+"""The columns of which `_decode` makes a row."""
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -74,6 +83,7 @@ class SqliteRows(ABC, Generic[S]):
         self._seen = 0  # highest row number in what is searched
         self._version = -1  # SQLite's count of other connections' commits
         self._stale = True  # this connection wrote since
+        self._agrees = False  # SQLite's index of the ids was compared with the rows
         self._open = False
         with self._explain():
             self._connection = open_file(path, wait_seconds, self.tables)
@@ -104,8 +114,8 @@ class SqliteRows(ABC, Generic[S]):
                     what = f"the vector of {row.id!r}"
                     raise wrong_dimension(what, len(row.vector), dimension, self.place)
             self._connection.executemany(
-                "INSERT OR REPLACE INTO rows (collection, id, vector, metadata, text)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO rows (collection, id, vector, metadata, text, vector_sum,"
+                " metadata_sum, text_sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 ((collection, row.id, *_encode(row)) for row in rows),
             )
             self._stale = True
@@ -121,16 +131,18 @@ class SqliteRows(ABC, Generic[S]):
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         """See `Rows`."""
-        query = "SELECT id, text, vector, metadata FROM rows WHERE collection = ? AND id = ?"
+        query = f"SELECT {ROW} FROM rows WHERE collection = ? AND id = ?"
         with self._reading():
             collection = self._find_collection()[0]
-            found = (self._connection.execute(query, (collection, id)).fetchone() for id in ids)
+            found = [self._connection.execute(query, (collection, id)).fetchone() for id in ids]
+            if None in found:
+                self._require_agreement()
             return [_decode(*row) for row in found if row]
 
     def scan(self) -> Iterator[Row]:
         """See `Rows`. In the order of writing; rows written meanwhile come too."""
         query = (
-            "SELECT number, id, text, vector, metadata FROM rows"
+            f"SELECT number, {ROW} FROM rows NOT INDEXED"
             " WHERE collection = ? AND number > ? ORDER BY number LIMIT 500"
         )
         last = 0
@@ -176,16 +188,24 @@ class SqliteRows(ABC, Generic[S]):
 
     def _find_collection(self) -> tuple[int | None, int | None]:
         """The collection's number and dimension."""
-        found = self._connection.execute(
-            "SELECT number, dimension FROM collections WHERE name = ?", (self._name,)
-        ).fetchone()
-        return found or (None, None)
+        listed = self._connection.execute("SELECT name, number, dimension, sum FROM collections")
+        found = None, None
+        for name, number, dimension, total in listed:
+            require_whole(name, (f"{number} {dimension}", total))
+            if name == self._name:
+                found = number, dimension
+        return found
 
     def _require_collection(self, dimension: int) -> tuple[int, int]:
-        self._connection.execute(
-            "INSERT INTO collections (name, dimension) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (self._name, dimension),
-        )
+        if self._find_collection() == (None, None):
+            made = self._connection.execute(
+                "INSERT INTO collections (name, dimension, sum) VALUES (?, ?, 0)",
+                (self._name, dimension),
+            ).lastrowid
+            self._connection.execute(
+                "UPDATE collections SET sum = ? WHERE number = ?",
+                (checksum(self._name, f"{made} {dimension}"), made),
+            )
         collection, recorded = self._find_collection()
         assert collection is not None
         assert recorded is not None
@@ -216,21 +236,43 @@ class SqliteRows(ABC, Generic[S]):
 
     def _read_changes(self, searched: S) -> None:
         changed = self._connection.execute(
-            "SELECT id, number, vector, metadata FROM rows"
+            "SELECT id, number, vector, metadata, vector_sum, metadata_sum FROM rows NOT INDEXED"
             " WHERE collection = ? AND number > ? ORDER BY number",
             (self._collection, self._seen),
         )
         while page := changed.fetchmany(PAGE):
-            searched.take(page)
+            for id, _, vector, metadata, *sums in page:
+                require_whole(id, (vector, sums[0]), (metadata, sums[1]))
+            searched.take([row[:4] for row in page])
             self._seen = page[-1][1]
-        if len(searched) > self._count(self._collection):
+        count = self._count(self._collection)
+        if len(searched) > count:
             query = "SELECT number FROM rows WHERE collection = ?"
             kept = self._connection.execute(query, (self._collection,))
             searched.keep(number for (number,) in kept)
+        if len(searched) != count:
+            raise damaged(f"of {count} rows {len(searched)} can be read")
+
+    def _require_agreement(self) -> None:
+        """Once: see that an id that SQLite's index does not have is in no row either."""
+        if self._agrees:
+            return
+        query = (
+            "SELECT count(*) FROM rows AS each NOT INDEXED WHERE (SELECT number FROM rows"
+            " WHERE collection = each.collection AND id = each.id) IS NOT each.number"
+        )
+        ((apart,),) = self._connection.execute(query)
+        if apart:
+            raise damaged(f"{apart} rows are not found by their id")
+        self._agrees = True
 
     def _read_neighbour(self, number: int, cosine: float) -> Neighbour:
-        query = "SELECT id, text, metadata FROM rows WHERE number = ?"
-        id, text, metadata = self._connection.execute(query, (number,)).fetchone()
+        query = "SELECT id, text, metadata, text_sum, metadata_sum FROM rows WHERE number = ?"
+        found = self._connection.execute(query, (number,)).fetchone()
+        if found is None:
+            raise damaged(f"row {number} is gone")
+        id, text, metadata, *sums = found
+        require_whole(id, (text, sums[0]), (metadata, sums[1]))
         return Neighbour(id, text, json.loads(metadata), cosine)
 
     def _count(self, collection: int | None) -> int:
@@ -278,13 +320,13 @@ class SqliteRows(ABC, Generic[S]):
             raise StoreError(self.place, f"{self._path}: {error}", remedy(error)) from error
 
 
-def _encode(row: Row) -> tuple[bytes, str, str]:
-    return (
-        row.vector.astype("<f4", copy=False).tobytes(),
-        _ENCODER.encode(row.metadata),
-        row.text,
-    )
+def _encode(row: Row) -> tuple[bytes, str, str, int, int, int]:
+    vector = row.vector.astype("<f4", copy=False).tobytes()
+    values = vector, _ENCODER.encode(row.metadata), row.text
+    sums = (checksum(row.id, value) for value in values)
+    return (*values, *sums)  # type: ignore[return-value]
 
 
-def _decode(id: str, text: str, vector: bytes, metadata: str) -> Row:
+def _decode(id: str, text: str, vector: bytes, metadata: str, *sums: int) -> Row:
+    require_whole(id, *zip((vector, metadata, text), sums, strict=True))
     return Row(id, text, np.frombuffer(vector, dtype="<f4"), json.loads(metadata))

@@ -73,9 +73,9 @@ def test_refuses_a_folder_and_a_newer_format(
         open_store(tmp_path)
     open_store(tmp_path / "new.sqlite").close()
     with sqlite3.connect(tmp_path / "new.sqlite") as newer:
-        newer.execute("PRAGMA user_version = 2")
+        newer.execute("PRAGMA user_version = 3")
     newer.close()
-    with pytest.raises(StoreError, match="format 2, this rag-app reads 1"):
+    with pytest.raises(StoreError, match="format 3, this rag-app reads 2"):
         open_store(tmp_path / "new.sqlite")
 
 
