@@ -13,10 +13,13 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rag_app.errors import StoreError
 from rag_app.vector_stores._milvus_server import SECONDS, import_pymilvus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOCK: Final = "rag-app.lock"
 """The file in the folder that is locked; it holds the process id."""
@@ -45,6 +48,7 @@ class MilvusFolder:
         self._path = path
         self._users = 0
         self._closed = False
+        self._failed = False
         self._waiting: dict[str, int] = {}
         with contextlib.ExitStack() as undo:
             self._file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -70,7 +74,7 @@ class MilvusFolder:
         path = path.resolve()
         with cls._guard:
             folder = cls._opened.get(path)
-            if folder is not None and not folder._is_there():
+            if folder is not None and (folder._failed or not folder._is_there()):
                 folder._close()  # deleted and made anew: what is still held is of the old one
                 folder = None
             if folder is None:
@@ -86,17 +90,46 @@ class MilvusFolder:
                 self._close()
 
     def require_there(self) -> None:
-        """Refuse to go on when the folder was deleted: Milvus Lite would not notice.
+        """Refuse to go on when the folder was deleted, which Milvus Lite would not notice, or when
+        a write failed, after which it may not find rows that are on the disk.
 
         Raises:
-            StoreError: it is not there any more, or another one is in its place.
+            StoreError: it is not there any more, or another one is in its place; or a write failed.
         """
+        if self._failed:
+            raise StoreError(
+                "vector_store.milvus",
+                f"a write to {str(self._path)!r} failed before",
+                "See that the disk has room, and open the store again.",
+            )
         if not self._is_there():
             raise StoreError(
                 "vector_store.path",
                 f"{str(self._path)!r} was deleted or replaced while it was open",
                 "Open the store again, and ingest again.",
             )
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write inside. When that fails nothing more is asked until the folder is opened again."""
+        try:
+            yield
+        except Exception:
+            self._failed = True
+            raise
+
+    def remove_indexes(self, collection: str) -> bool:
+        """Remove the saved indexes of a collection, which Milvus Lite makes anew from its rows.
+
+        One that was cut while it was being written keeps the whole collection from being loaded.
+
+        Returns:
+            Whether there were any.
+        """
+        found = list(self._path.glob(f"collections/{collection}/partitions/*/indexes/*.*idx"))
+        for file in found:
+            file.unlink()
+        return bool(found)
 
     def note_write(self, collection: str, rows: int) -> None:
         """Say that so many rows were written."""
@@ -112,7 +145,8 @@ class MilvusFolder:
     def settle(self, collection: str) -> None:
         """Before a search: move rows from the log, which is searched slowly, into files."""
         if self._waiting.get(collection, FLUSH_AT) >= FLUSH_AT:
-            self.client.flush(collection)
+            with self.writing():
+                self.client.flush(collection)
             self._waiting[collection] = 0
 
     def _serve(self, undo: contextlib.ExitStack) -> None:

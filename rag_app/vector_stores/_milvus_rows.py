@@ -221,9 +221,20 @@ class MilvusRows:
         identity = (described.get("collection_id"), described.get("created_timestamp"))
         if seen is None or seen.identity != identity or folder is not None:
             self._require_index(described)
-            self._collection.prepare()
+            self._prepare()
         self._seen = _Seen(get_dimension(described), identity, when)
         return self._seen
+
+    def _prepare(self) -> None:
+        """Load the collection; in a folder also when its index was cut while it was written."""
+        import pymilvus
+
+        try:
+            self._collection.prepare()
+        except pymilvus.MilvusException:
+            if self._folder is None or not self._folder.remove_indexes(self._collection.name):
+                raise
+            self._collection.prepare()
 
     def _require(self, dimension: int) -> None:
         """Make the collection for vectors of `dimension` when there is none."""
@@ -264,13 +275,15 @@ class MilvusRows:
     @contextmanager
     def _writing(self, rows: int) -> Iterator[None]:
         """Write inside; afterwards everybody can read what was written."""
-        try:
-            yield
-        finally:
-            if self._folder is not None:
-                self._folder.note_write(self._collection.name, rows)
         if self._folder is None:
+            yield
             self._collection.await_writes()
+            return
+        try:
+            with self._folder.writing():
+                yield
+        finally:
+            self._folder.note_write(self._collection.name, rows)
 
     def _note_change(self) -> None:
         self._seen = None
@@ -314,5 +327,6 @@ class MilvusRows:
             raise StoreError(
                 self.place,
                 f"Milvus at {self._where} failed: {tell(error)}",
-                "Check that it is there, is Milvus's and may be written; `rag-app check` tries it.",
+                "Check that it is there, is Milvus's, may be written and has room; "
+                "`rag-app check` tries it.",
             ) from error
