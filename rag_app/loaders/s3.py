@@ -253,12 +253,13 @@ class Objects:
     def _explained(self, where: str) -> Iterator[None]:
         """The vendor's errors in our words."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
         except ClientError as error:
             raise SourceError(where, *self._explain(error)) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, HTTPError) as error:  # the second while an object comes in
             service = show_url(self.config.endpoint_url) if self.config.endpoint_url else "S3"
             wrong = f"{service} cannot be asked: {type(error).__name__}: {error}"
             remedy = "Check endpoint_url, region, the keys and the connection."

@@ -12,6 +12,7 @@ import decimal
 import importlib
 import math
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -118,8 +119,9 @@ class Rows:
         try:
             with _open_read_only(engine) as connection:
                 options = {"stream_results": True, "yield_per": 500, "no_parameters": True}
-                rows = connection.execution_options(**options).exec_driver_sql(self.config.query)
-                yield from self._read(rows)
+                connection.execution_options(**options)
+                with closing(connection.exec_driver_sql(self.config.query)) as rows:
+                    yield from self._read(rows)
         except SQLAlchemyError as error:
             raise self._wrap(error) from None  # its own text holds the statement and its values
         finally:

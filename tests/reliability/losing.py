@@ -49,9 +49,9 @@ class Losing:
     def keeping_all(self) -> Iterator[None]:
         """Nothing that the store holds before the block may be absent after it."""
         before = self.hold()
-        assert before
+        assert before, "nothing is held that could be lost"
         yield
-        assert before <= self.hold()
+        assert not before - self.hold(), before - self.hold()
 
     def refuse(self, kind: type[rag_app.RagAppError], words: str, **options: Any) -> None:
         """Ingesting is refused with an error that says so, and leaves the store as it was."""
@@ -67,6 +67,6 @@ class Losing:
             report = self.ingest(**options)
         assert report.deleted == 0
         named = [f"{each.source}: {each.reason}" for each in report.quarantine]
-        assert named
-        assert [each for each in named if not re.search(words, each)] == []
+        assert named, "nothing is reported"
+        assert all(re.search(words, each) for each in named), named
         return [each.source for each in report.quarantine]

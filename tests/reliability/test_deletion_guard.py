@@ -56,17 +56,12 @@ def hide_a_folder(index: Losing) -> None:
         path.rename(docs / ".trash" / path.name)
 
 
-def rename_all(index: Losing) -> None:
-    index.sources[0]["prefix"] = "docs/"
-
-
 WAYS: dict[str, Callable[[Losing], None]] = {
     "another folder": lose_the_path,
     "a wide exclude": widen_exclude,
     "a narrow include": narrow_include,
     "a folder moved away": hide_a_folder,
     "half the files": lambda index: remove(index.folder / "docs", 15),
-    "another prefix": rename_all,
 }
 
 
@@ -112,6 +107,14 @@ def test_files_that_were_deleted_leave_the_index_without_asking(
     assert len({source for source, _ in index.hold()}) == count - gone
 
 
+def test_documents_that_got_other_names_are_not_gone(tmp_path: Path) -> None:
+    index = make_index(tmp_path, 30)
+    index.sources[0]["prefix"] = "docs/"
+    report = index.ingest()
+    assert (report.deleted, report.indexed) == (30, 30)
+    assert ("docs/note07.md", "The note 7 tells of it.") in index.hold()
+
+
 def test_a_folder_that_was_deleted_leaves_the_index_without_asking(tmp_path: Path) -> None:
     fill(tmp_path / "docs" / "old", 3)
     index = Losing(tmp_path, {"kind": "files", "path": str(fill(tmp_path / "docs", 30))})
@@ -129,6 +132,19 @@ def test_all_of_one_entry_is_refused_however_little_it_is(tmp_path: Path) -> Non
     index.sources[1] = {**small, "path": str(fill(tmp_path / "other", 2, "draft"))}
     index.refuse(IndexStateError, ASKS)
     assert index.ingest(allow_delete=True).deleted == 2
+
+
+def test_all_of_one_entry_is_refused_beside_one_of_the_same_options(tmp_path: Path) -> None:
+    """Two folders that only their paths tell apart."""
+    entries = [
+        {"kind": "files", "path": str(fill(tmp_path / name, count, name))}
+        for name, count in (("big", 30), ("small", 2))
+    ]
+    index = Losing(tmp_path, *entries)
+    assert index.ingest().indexed == 32
+    entries[1]["path"] = str(fill(tmp_path / "other", 2, "draft"))
+    index.sources = entries
+    index.refuse(IndexStateError, ASKS)
 
 
 def test_all_of_a_small_index_is_refused(tmp_path: Path) -> None:
