@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 import threading
-import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import islice
@@ -34,10 +31,12 @@ import numpy as np
 
 from rag_app.errors import IndexStateError
 from rag_app.filters import matches, parse
+from rag_app.kept_folders import is_whole, save_folder
+from rag_app.postings import Gathering, Postings
 from rag_app.words import TokenizerName, cut_chunk, cut_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,13 +44,12 @@ if TYPE_CHECKING:
     from rag_app.rows import Row
     from rag_app.types import Filter
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the words or the files of an index change their form."""
 
 IDS: Final = "ids.json"
-_DIGESTS: Final = "digests.json"
-_UNFINISHED: Final = ".unfinished-"
-_HOUR: Final = 3600.0
+_COUNTS: Final = "counts.npy"
+_PAGE: Final = 500
 
 
 class Scoring(NamedTuple):
@@ -69,29 +67,43 @@ class LexicalIndex:
     Attributes:
         ids: of the chunks, sorted; equal scores come in this order.
         scores: bm25s's index over them, None when no chunk has a word.
+        counts: how often a chunk has the word, for each of these scores.
     """
 
     scoring: Scoring
-    ids: list[str]
+    ids: Sequence[str]
     scores: Any
+    counts: NDArray[np.unsignedinteger] | None = None
 
     @classmethod
-    def build(cls, texts: Iterable[tuple[str, str]], scoring: Scoring) -> LexicalIndex:
-        """Index chunks given as (id, text)."""
-        vocabulary: dict[str, int] = {}
-        words = {
-            id: [
-                vocabulary.setdefault(word, len(vocabulary))
-                for word in cut_chunk(scoring.tokenizer, text)
-            ]
-            for id, text in texts
-        }
-        ids = sorted(words)
-        if not vocabulary:
-            return cls(scoring, ids, None)
-        scores = _open_bm25s().BM25(method="lucene", k1=scoring.k1, b=scoring.b, backend="numpy")
-        scores.index(([words[id] for id in ids], vocabulary), show_progress=False)
-        return cls(scoring, ids, scores)
+    def build(
+        cls,
+        texts: Iterable[tuple[str, str]],
+        scoring: Scoring,
+        earlier: LexicalIndex | None = None,
+        kept: Collection[str] = (),
+    ) -> LexicalIndex:
+        """Index chunks given as (id, text), and those of `earlier` whose ids are in `kept`."""
+        gathering = Gathering()
+        if earlier is not None:
+            gathering.keep(earlier.find_postings(), kept)
+        for id, text in texts:
+            gathering.add(id, cut_chunk(scoring.tokenizer, text))
+        postings = gathering.finish()
+        if not postings.words:
+            return cls(scoring, postings.ids, None)
+        from rag_app.bm25_scores import build_scores
+
+        scores = build_scores(postings, scoring.k1, scoring.b)
+        return cls(scoring, postings.ids, scores, postings.counts)
+
+    def find_postings(self) -> Postings:
+        """What the scores were made of."""
+        if self.scores is None or self.counts is None:
+            return Postings.none(self.ids)
+        held = self.scores.scores
+        words = list(self.scores.vocab_dict)[: len(held["indptr"]) - 1]  # bm25s adds an empty one
+        return Postings(self.ids, words, held["indptr"], held["indices"], self.counts)
 
     def rank(self, query: str) -> Iterator[tuple[str, float]]:
         """Ids of the chunks that share a word with `query`, with their scores, best first."""
@@ -111,9 +123,10 @@ class LexicalIndex:
         """Write the index as `folder`: whole or not at all, whoever else writes it too."""
 
         def write(place: Path) -> None:
-            (place / IDS).write_text(json.dumps(self.ids), encoding="utf-8")
+            (place / IDS).write_text(json.dumps(list(self.ids)), encoding="utf-8")
             if self.scores is not None:
                 self.scores.save(place, show_progress=False, allow_pickle=False)
+                np.save(place / _COUNTS, self.find_postings().counts, allow_pickle=False)
 
         save_folder(folder, write)
 
@@ -128,9 +141,10 @@ class LexicalIndex:
                 return cls(scoring, ids, None)
             bm25 = _open_bm25s().BM25
             scores = bm25.load(folder, mmap=True, allow_pickle=False, show_progress=False)
+            counts = np.load(folder / _COUNTS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
             return None
-        return cls(scoring, ids, scores)
+        return cls(scoring, ids, scores, counts)
 
 
 class Ranked(Protocol):
@@ -238,47 +252,31 @@ class WordSearch(KeptSearch[LexicalIndex]):
         """As `LexicalIndex.load`."""
         return LexicalIndex.load(folder, self._scoring)
 
-    def build(self, view: View, folder: Path | None) -> LexicalIndex:  # noqa: ARG002
-        """From the words of every chunk."""
-        texts = ((row.id, row.text) for row in view.scan())
-        return LexicalIndex.build(texts, self._scoring)
+    def build(self, view: View, folder: Path | None) -> LexicalIndex:
+        """From the words of every chunk; those of an earlier revision are cut no second time."""
+        earlier = self._find_earlier(folder)
+        if earlier is None:
+            texts = ((row.id, row.text) for row in view.scan())
+            return LexicalIndex.build(texts, self._scoring)
+        ids = view.ids()
+        new = sorted(ids.difference(earlier.ids))
+        texts = (
+            (row.id, row.text)
+            for start in range(0, len(new), _PAGE)
+            for row in view.fetch(new[start : start + _PAGE])
+        )
+        return LexicalIndex.build(texts, self._scoring, earlier, ids)
+
+    def _find_earlier(self, folder: Path | None) -> LexicalIndex | None:
+        """What is known of the words from before: held in this process, or kept by any."""
+        if self._held is not None:
+            return self._held[1]
+        kept = [] if folder is None else folder.parent.glob("[!.]*")
+        return next(filter(None, map(self.load, kept)), None)
 
     def describe(self) -> list[object]:
         """The form of the words and the constants."""
         return [FORMAT, *self._scoring]
-
-
-def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill `folder`: whole or not at all, whoever else writes it too.
-
-    What other revisions left beside it is removed.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
-    try:
-        write(unfinished)
-        (unfinished / _DIGESTS).write_text(json.dumps(_digest(unfinished)), encoding="utf-8")
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            # Another process was faster, or what lies there is damaged.
-            if not is_whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a folder is there, and every file as `save_folder` wrote it."""
-    try:
-        written = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
-        return bool(written == _digest(folder))
-    except (OSError, ValueError):
-        return False
 
 
 def _save(index: Ranked, folder: Path) -> None:
@@ -294,30 +292,6 @@ def _save(index: Ranked, folder: Path) -> None:
 
 def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-def _digest(folder: Path) -> dict[str, str]:
-    digests = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != _DIGESTS:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what other revisions left beside `folder`, and processes that died."""
-    for other in folder.parent.parent.glob("*/*"):
-        if other.name != folder.name and not _may_be_in_work(other):
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _may_be_in_work(folder: Path) -> bool:
-    try:
-        age = time.time() - folder.stat().st_mtime
-    except FileNotFoundError:  # another process has removed it
-        return True
-    return folder.name.startswith(_UNFINISHED) and age < _HOUR
 
 
 def _open_bm25s() -> Any:

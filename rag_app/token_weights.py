@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rag_app.errors import UsageError
-from rag_app.lexical import IDS, KeptSearch, is_whole, save_folder
+from rag_app.kept_folders import is_whole, save_folder
+from rag_app.lexical import IDS, KeptSearch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

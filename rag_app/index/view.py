@@ -118,9 +118,8 @@ class View:
 
     def ids(self) -> set[str]:
         """The ids of all published chunks."""
-        statement = "SELECT id FROM chunks WHERE generation = :g AND state IN (1, 3)"
-        rows = self._moment.connection.execute(text(statement), {"g": self.generation.number})
-        return set(rows.scalars())
+        statement = f"SELECT id FROM chunks WHERE generation = :g AND {self._shown}"
+        return {row[0] for row in self._ask(statement)}
 
     def count(self) -> int:
         """The number of published chunks."""
@@ -129,10 +128,10 @@ class View:
     def _count(self) -> tuple[int, int]:
         """How many chunks are published, and how many more the store may hold."""
         if self._counts is None:
-            shown = self._ask(
+            shown = self.ask(
                 f"SELECT count(*) FROM chunks WHERE generation = :g AND {self._shown}"
             )
-            every = self._ask("SELECT count(*) FROM chunks WHERE generation = :g")
+            every = self.ask("SELECT count(*) FROM chunks WHERE generation = :g")
             self._counts = shown[0][0], every[0][0] - shown[0][0]
         return self._counts
 
@@ -143,10 +142,11 @@ class View:
                 f"SELECT id FROM chunks WHERE generation = :g AND id IN ({names(part)}) "
                 f"AND {self._shown}"
             )
-            found.update(row[0] for row in self._ask(statement, **part))
+            found.update(row[0] for row in self.ask(statement, **part))
         return found
 
-    def _ask(self, statement: str, **values: Any) -> Sequence[Any]:
+    def ask(self, statement: str, **values: Any) -> Sequence[Any]:
+        """What the manifest says at this moment; `:g` in the statement is the generation."""
         given = {"g": self.generation.number, **values}
         return self._moment.connection.execute(text(statement), given).fetchall()
 
