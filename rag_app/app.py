@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rag_app import registry
 from rag_app.config import load_config
 from rag_app.errors import UsageError
-from rag_app.parts import Parts
 from rag_app.timing import collect, timed
 from rag_app.types import Answer, SearchResult
+from rag_app.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from rag_app.errors import RagAppError
-    from rag_app.types import Filter, IngestPlan, IngestReport
+    from rag_app.types import Filter, IngestPlan, IngestReport, MigrationReport
 
 
 def load(
@@ -42,17 +42,11 @@ def load(
     return RagApp(load_config(source, overrides or {}))
 
 
-class RagApp(Parts):
+class RagApp(Upkeep):
     """One pipeline. Parts are built when first used; use it as a context manager, or call `close`.
 
     Not built from parts: `from chains import qa` builds a chain from any LangChain retriever.
     """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # -- what it does ---------------------------------------------------------------------------
 
@@ -95,7 +89,7 @@ class RagApp(Parts):
                 prepare=lambda: self._prepare(progress),
             )
         if report.chunks_total:
-            self._refresh()
+            self.refresh()
         return report
 
     def watch(
@@ -152,12 +146,46 @@ class RagApp(Parts):
     def _prepare(self, progress: Callable[[str, int, int | None], None]) -> None:
         """Derive what searches need from what will be published next."""
         progress("indexing words", 0, None)
-        self._refresh()
+        self.refresh()
 
-    def _refresh(self) -> None:
-        refresh = getattr(self._first_stage, "refresh", None)
-        if refresh is not None:
-            refresh()
+    def migrate(
+        self,
+        to: str | Path | Mapping[str, Any],
+        *,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+        max_cost: float | None = None,
+        cases: str | Path | None = None,
+        accept_worse: bool = False,
+    ) -> MigrationReport:
+        """Change the embedding model, the splitter or the vector store to those of another config
+        of the same index, with searches answered throughout.
+
+        Apps that are open go on with what they search until it is removed or the new generation
+        changes; an app opened by the old config afterwards is refused.
+
+        Args:
+            to: the config to change to; its `name` and `index` are this one's.
+            progress: called as (stage, done, total).
+            max_cost: US dollars that embedding may cost; None for no limit.
+            cases: JSONL of questions with evidence; when less of it is found than before, nothing
+                is switched.
+            accept_worse: switch all the same.
+
+        Raises:
+            UsageError, IndexStateError, LockedError, BudgetError, ModelError, StoreError: nothing
+                was switched; running it again resumes.
+        """
+        from rag_app.migration import run_migration
+
+        with self._open_target(to) as target:
+            return run_migration(
+                target,
+                RagApp,
+                progress=progress,
+                max_cost=max_cost,
+                cases=None if cases is None else Path(cases),
+                accept_worse=accept_worse,
+            )
 
     def search(
         self, query: str, *, k: int | None = None, filter: Filter | None = None

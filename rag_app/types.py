@@ -180,6 +180,77 @@ class IngestReport:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationInfo:
+    """One generation of an index.
+
+    Attributes:
+        state: `served`; `kept`, for a rollback; `filling`, not published yet.
+        embeddings: the backend's kind, with the model where it names one.
+        chunks: published ones; of a generation that is filling, those in the store.
+        begun: UTC, ISO 8601; `published` the last time, None for never.
+    """
+
+    number: int
+    state: str
+    store: str
+    embeddings: str
+    chunks: int
+    documents: int
+    begun: str
+    published: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationPlan:
+    """What a migration would do.
+
+    Attributes:
+        changes: what differs from what is served, in words.
+        chunks: of the new generation; of them `copied` keep their vectors.
+        cached: texts whose vectors are in the embedding cache.
+        embed: texts that would be sent to the embedding model, and their `tokens`.
+        cost: US dollars of that, 0 for a local model; None where no price is known.
+        minutes: what the rate limits alone take; None without limits.
+    """
+
+    changes: tuple[str, ...]
+    documents: int
+    chunks: int
+    copied: int
+    cached: int
+    embed: int
+    tokens: int
+    cost: float | None
+    minutes: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationReport:
+    """What a migration did.
+
+    Attributes:
+        before: the generation that was served, and is kept; `generation` the one that is now.
+        copied: chunks that kept their vectors.
+        embedded: texts sent to the embedding model; `cached` those whose vectors were at hand.
+        tokens: what was sent, as the service counted it; None for a local model.
+        cost: US dollars of that; None without a price.
+        recall: of the old generation and the new one, on the cases given; None without cases.
+    """
+
+    before: int
+    generation: int
+    documents: int
+    chunks: int
+    copied: int
+    embedded: int
+    cached: int
+    tokens: int | None
+    cost: float | None
+    seconds: float
+    recall: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IngestPlan:
     """What an ingest would do. `seen == new + unchanged + quarantined + excluded` always holds.
 

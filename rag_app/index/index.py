@@ -160,7 +160,7 @@ class Index:
             raise self._empty(moment)
         if served.number != self._held:
             held = _find(moment, self._held)
-            if held is not None and not self._is_ours(served) and moment.unchanged(served):
+            if held is not None and not self.is_as_asked(served) and moment.unchanged(served):
                 return held
         self.require_fit(served)
         if served.splitter != self.splitter:
@@ -230,8 +230,8 @@ class Index:
                 "See what is missing and mend it: rag-app doctor --fix",
             )
 
-    def _is_ours(self, generation: Generation) -> bool:
-        """Whether it was made as the config says, in the very store that the config names."""
+    def is_as_asked(self, generation: Generation) -> bool:
+        """Whether it is made as the config says, in the very store that the config names."""
         there, here = map(_vector_store, (generation.config, self.record))
         made = (generation.identity, generation.splitter)
         return made == (self.identity, self.splitter) and bool(there == here)
@@ -269,11 +269,6 @@ class Index:
     def journal(self, generation: Generation) -> Journal:
         """The journal of a generation."""
         return Journal(self.manifest.database, generation.number)
-
-    def is_made_as_asked(self, generation: Generation) -> bool:
-        """Whether it is of the config's vector store, model and splitter."""
-        made = (generation.store, generation.identity, generation.splitter)
-        return made == (self.kind, self.identity, self.splitter)
 
     def drop(self, generation: Generation) -> None:
         """Remove a generation that is not served: its rows, then all that is known of it."""

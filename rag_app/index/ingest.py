@@ -119,7 +119,7 @@ def choose_generation(index: Index, purpose: Purpose) -> Generation:
     for unfinished in manifest.generations():
         if unfinished.revision or unfinished.purpose != purpose:
             continue
-        if purpose != "ingest" and not index.is_made_as_asked(unfinished):
+        if purpose != "ingest" and not index.is_as_asked(unfinished):
             index.drop(unfinished)
             continue
         index.require_fit(unfinished)

@@ -22,6 +22,7 @@ from rag_app.index.database import in_parts, names
 from rag_app.index.failpoints import reach
 from rag_app.index.manifest import count_prune, now, serve
 from rag_app.index.records import Known, OriginRecord, PlannedChunk, StoredDocument, pack, unpack
+from rag_app.types import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from rag_app.index.database import Database
     from rag_app.index.records import Notes, PlannedDocument
-    from rag_app.types import Metadata, Unreadable
+    from rag_app.types import Metadata
 
 SERVED: Final = 1
 PLANNED: Final = 2
@@ -67,12 +68,23 @@ class Journal:
         query = "SELECT source, content FROM documents WHERE {g} AND version IS NOT NULL"
         return dict(self._read(query))
 
-    def quarantined(self) -> dict[str, list[tuple[str, str]]]:
-        """Source and reason of what is quarantined, by origin."""
-        found: dict[str, list[tuple[str, str]]] = {}
+    def planned_sources(self) -> set[str]:
+        """Every document that is published or planned, once what is planned is published."""
+        query = "SELECT source FROM documents WHERE {g} AND gone = 0"
+        return {row[0] for row in self._read(query)}
+
+    def sample(self, most: int) -> list[str]:
+        """Ids of chunks of planned versions, evenly over all of them."""
+        query = "SELECT id FROM chunks WHERE {g} AND state >= 2 ORDER BY id"
+        ids = [row[0] for row in self._read(query)]
+        return ids[:: max(1, len(ids) // most)][:most]
+
+    def quarantine(self) -> dict[str, list[Unreadable]]:
+        """What is quarantined, by origin."""
+        found: dict[str, list[Unreadable]] = {}
         query = "SELECT origin, source, reason FROM quarantine WHERE {g} ORDER BY source"
         for origin, source, reason in self._read(query):
-            found.setdefault(origin, []).append((source, reason))
+            found.setdefault(origin, []).append(Unreadable(source, reason))
         return found
 
     def count(self) -> dict[str, int]:

@@ -66,10 +66,10 @@ def plan(
         cached=counting.cached,
         embed=counting.embed,
         tokens=counting.tokens,
-        cost=_cost(model, counting.tokens),
+        cost=estimate_cost(model, counting.tokens),
         saved=None if price is None else counting.saved_tokens * price / 1e6,
         price=price,
-        minutes=_minutes(model, counting),
+        minutes=estimate_minutes(model, counting.embed, counting.tokens),
         quarantine=tuple(found.quarantine),
         rebuild=generation is None and index.manifest.served() is not None,
         added=tuple(found.added),
@@ -136,18 +136,18 @@ class _Counting:
                 self.tokens += count(text)
 
 
-def _cost(model: Any, tokens: int) -> float | None:
+def estimate_cost(model: Any, tokens: int) -> float | None:
     if not hasattr(model, "usage"):
         return 0.0  # it runs in this process
     return None if model.price is None else float(tokens * model.price / 1e6)
 
 
-def _minutes(model: Any, counting: _Counting) -> float | None:
+def estimate_minutes(model: Any, texts: int, tokens: int) -> float | None:
     """How long the limits per minute make it take, were nothing else slow."""
     limits = getattr(model, "limits_per_minute", None)
     if limits is None or (limits.requests is None and limits.tokens is None):
         return None
-    requests = model.count_requests(counting.embed, counting.tokens)
+    requests = model.count_requests(texts, tokens)
     by_requests = requests / limits.requests if limits.requests else 0.0
-    by_tokens = counting.tokens / limits.tokens if limits.tokens else 0.0
+    by_tokens = tokens / limits.tokens if limits.tokens else 0.0
     return max(by_requests, by_tokens)

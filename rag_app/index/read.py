@@ -102,7 +102,7 @@ class Reading:
         self._origins: dict[str, OriginRecord] = {} if journal is None else journal.origins()
         self._known: dict[str, dict[str, Known]] = {} if journal is None else journal.documents()
         self._by_source = {s: k for documents in self._known.values() for s, k in documents.items()}
-        self._broken = {} if journal is None else journal.quarantined()
+        self._broken = {} if journal is None else journal.quarantine()
         self._due: set[str] = set()
         self._notes = Notes.none()
 
@@ -162,9 +162,9 @@ class Reading:
         whole = self._load(origin, known, settings)
         self._notes.origins[origin.source] = record if whole else record._replace(fingerprint=None)
 
-    def _keep(self, known: Mapping[str, Known], broken: Sequence[tuple[str, str]] = ()) -> None:
+    def _keep(self, known: Mapping[str, Known], broken: Sequence[Unreadable] = ()) -> None:
         """An unchanged origin: its documents are, but for those an interrupted run left planned."""
-        named = {source for source, _ in broken}
+        named = {each.source for each in broken}
         for source, document in known.items():
             if document.gone:
                 self.found.gone.append(source)
@@ -174,7 +174,7 @@ class Reading:
                 self._is_due(source, document)
             elif source not in named:
                 self.found.unchanged += 1
-        self.found.quarantine += [Unreadable(source, reason) for source, reason in broken]
+        self.found.quarantine += broken
         self.found.sources |= named
 
     def _is_due(self, source: str, known: Known | None) -> None:
@@ -227,7 +227,7 @@ class Reading:
             found.quarantine.append(Unreadable(source, f"{wrong[0]}: {wrong[1]}"))
             return
         known = self._known.get(origin, {}).get(source)
-        version = digest(item.page_content, _canonical(item.metadata), settings)
+        version = name_version(item.page_content, item.metadata, settings)
         if known is not None and self._is_known(source, known, version):
             return
         planned = make_document(self._splitter, item, origin, version)
@@ -285,6 +285,11 @@ def make_document(
     return PlannedDocument(
         source, origin, version, content, document.page_content, document.metadata, chunks
     )
+
+
+def name_version(text: str, metadata: Mapping[str, object], settings: str) -> str:
+    """What stands for a document as it was read: `settings` for how it is cut and where from."""
+    return digest(text, _canonical(metadata), settings)
 
 
 def name_chunk(source: str, text: str, metadata: Mapping[str, object]) -> str:

@@ -55,7 +55,7 @@ class Writing:
         at_hand: Sequence[tuple[Journal, Store]],
         progress: Callable[[str, int, int | None], None],
     ) -> None:
-        self.written = self.deleted = 0
+        self.written = self.deleted = self.copied = 0
         self.refused: list[Unreadable] = []
         self.embedding = embedding
         self._journal = journal
@@ -111,6 +111,7 @@ class Writing:
             if chunk.source not in dropped:
                 held = self._held.get(chunk.source, {}).get(chunk.text)
                 vector = found[chunk.text] if held is None else held
+                self.copied += held is not None
                 rows.append(Row(chunk.id, chunk.text, vector, chunk.metadata))
         return rows
 

@@ -1,0 +1,107 @@
+"""A migration as a pipeline's user asks for it: two configs, and cases to judge the new one by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rag_app.errors import IndexStateError, UsageError
+from rag_app.index.migrate import find_served, migrate
+from rag_app.index.recall import measure_recall, read_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rag_app.app import RagApp
+    from rag_app.config import AppConfig
+    from rag_app.index.recall import Case
+    from rag_app.types import MigrationReport
+
+
+def require_same_index(before: AppConfig, after: AppConfig) -> None:
+    """Refuse to migrate between two indexes.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    for name, there, here in (
+        ("name", before.name, after.name),
+        ("index.path", before.index.path, after.index.path),
+        ("index.manifest_url", before.index.manifest_url, after.index.manifest_url),
+    ):
+        if there != here:
+            shown = "" if name.endswith("url") else f": {str(there)!r} and {str(here)!r}"
+            wrong = f"{name} differs between the two configs{shown}"
+            raise UsageError("migrate", wrong, "A migration stays within one index.")
+
+
+def run_migration(
+    target: RagApp,
+    open_app: Callable[[AppConfig], RagApp],
+    *,
+    progress: Callable[[str, int, int | None], None],
+    max_cost: float | None,
+    cases: Path | None,
+    accept_worse: bool,
+) -> MigrationReport:
+    """Migrate to the config of `target`, judged by cases where some are given.
+
+    Raises:
+        As `rag_app.index.migrate.migrate`. IndexStateError: the new generation finds less.
+    """
+    index = target.index
+    if index.in_memory:
+        wrong = "it is kept in RAM, so nothing is there to migrate from"
+        raise IndexStateError(index.place, wrong, "Load the config and call ingest().")
+    recall: list[tuple[float, float]] = []
+    listed: list[Case] = []
+    before = 0.0
+    if cases is not None:
+        listed = read_cases(cases, lambda sources: _texts(target, sources))
+        with open_app(_recorded_config(target)) as old:
+            before = measure_recall(listed, lambda question: old.search(question).hits)
+
+    def judge() -> None:
+        if not listed:
+            return
+        after = measure_recall(listed, lambda question: target.search(question).hits)
+        recall.append((before, after))
+        if after < before and not accept_worse:
+            raise IndexStateError(
+                index.place,
+                f"on {len(listed)} cases the recall falls from {before:.3f} to {after:.3f}, so the "
+                "old generation is still served",
+                "Change the config; or to switch all the same, run it again with --accept-worse: "
+                "nothing is embedded twice.",
+            )
+
+    def prepare() -> None:
+        progress("indexing words", 0, None)
+        target.refresh()
+
+    report = migrate(
+        index,
+        target.splitter,
+        progress=progress,
+        max_cost=max_cost,
+        prepare=prepare,
+        judge=judge,
+    )
+    return replace(report, recall=recall[0]) if recall else report
+
+
+def _texts(target: RagApp, sources: Iterable[str]) -> dict[str, str]:
+    wanted = set(sources)
+    served = find_served(target.index)
+    stored = target.index.journal(served).stored()
+    return {each.source: each.text for each in stored if each.source in wanted}
+
+
+def _recorded_config(target: RagApp) -> AppConfig:
+    """The config that what is served was written by."""
+    from rag_app.config import load_config
+
+    record = json.loads(find_served(target.index).config)
+    return load_config(record["config"], folder=Path(record["folder"]))

@@ -1,0 +1,82 @@
+"""What is done to an index besides filling and searching it: its generations, and their change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from rag_app.config import load_config
+from rag_app.parts import Parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from rag_app.types import GenerationInfo, MigrationPlan
+
+
+class Upkeep(Parts):
+    """The parts of a pipeline, with the care of its index. A context manager, closed at its end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def refresh(self) -> None:
+        """Bring what the retriever derives from the index up to date; searching does it too."""
+        refresh = getattr(self._first_stage, "refresh", None)
+        if refresh is not None:
+            refresh()
+
+    def plan_migration(
+        self,
+        to: str | Path | Mapping[str, Any],
+        *,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    ) -> MigrationPlan:
+        """What `migrate` would do and cost; nothing is written, and no service is asked.
+
+        Raises:
+            UsageError: it is another index's config, or there is nothing to change.
+            IndexStateError: nothing is served yet.
+        """
+        from rag_app.index.migrate import plan_migration
+
+        with self._open_target(to) as target:
+            return plan_migration(target.index, target.splitter, progress)
+
+    def rollback(self) -> GenerationInfo:
+        """Serve again what was served before the last migration; the generation it is.
+
+        Raises:
+            IndexStateError: no earlier generation is kept. LockedError: another process writes.
+        """
+        from rag_app.index.migrate import inform, rollback
+
+        served = rollback(self.index)
+        return inform(self.index, served, served)
+
+    def gc(self) -> list[GenerationInfo]:
+        """Remove every generation that is not served, with its rows; what was removed.
+
+        Raises:
+            LockedError: another process writes. StoreError: a collection cannot be removed.
+        """
+        from rag_app.index.migrate import collect_garbage
+
+        before = {each.number: each for each in self.generations()}
+        return [before[each.number] for each in collect_garbage(self.index)]
+
+    def generations(self) -> list[GenerationInfo]:
+        """Every generation of the index, in the order they were begun."""
+        from rag_app.index.migrate import list_generations
+
+        return list_generations(self.index)
+
+    def _open_target(self, to: str | Path | Mapping[str, Any]) -> Self:
+        from rag_app.migration import require_same_index
+
+        config = load_config(to)
+        require_same_index(self.config, config)
+        return type(self)(config)
