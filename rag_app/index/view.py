@@ -119,7 +119,7 @@ class View:
     def ids(self) -> set[str]:
         """The ids of all published chunks."""
         statement = f"SELECT id FROM chunks WHERE generation = :g AND {self._shown}"
-        return {row[0] for row in self._ask(statement)}
+        return {row[0] for row in self.ask(statement)}
 
     def count(self) -> int:
         """The number of published chunks."""
