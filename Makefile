@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := test
-.PHONY: help demo test contracts lint types docs docs-check bench format clean
+.PHONY: help demo test contracts lint types docs docs-check bench crash format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ docs: .venv/.dev ## Write the generated parts: schema, README tables
 
 docs-check: .venv/.dev
 	$(BIN)/python scripts/write_docs.py --check
+
+crash: .venv/.dev ## N kills of an ingest in each of STORES, beside SYSTEMS=langchain; goes on where it stopped
+	$(BIN)/python scripts/crash.py --kills $(or $(N),1000) --stores "$(STORES)" --systems $(or $(SYSTEMS),rag_app) $(if $(RECORD),--record)
 
 bench: .venv/.dev ## Benchmarks beside peers, as ratios
 	$(BIN)/python benchmarks/startup.py

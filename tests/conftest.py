@@ -32,7 +32,10 @@ def data() -> Callable[[str], Path]:
     return find
 
 
-_STORE = re.compile(r"contracts/test_(?:vector_stores\.py.*\[([a-z]+)|([a-z]+)_store\.py)")
+_STORE = re.compile(
+    r"(?:contracts/test_vector_stores|reliability/test_crash)\.py.*\[([a-z]+)"
+    r"|contracts/test_([a-z]+)_store\.py"
+)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

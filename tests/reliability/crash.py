@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import statistics
+import sys
 import tempfile
 from contextlib import ExitStack
 from functools import partial
@@ -135,7 +137,9 @@ class Crashes:
         """The index that updates start from; and how long each kind of work takes undisturbed."""
         ready = self._places.make("ready")
         sources.write(self._before, ready.documents)
-        self._require(self._fork(ready, self._ingest))
+        loaded = self._fork(ready, self._ingest)
+        self._require(loaded)
+        _import_all(self._list_bearable(loaded.result))
         for turn in range(2):
             first = self._places.make(f"first{turn}")
             sources.write(self._before, first.documents)
@@ -147,24 +151,38 @@ class Crashes:
             self._places.remove(update)
         return ready
 
+    def _list_bearable(self, modules: list[str]) -> list[str]:
+        """Of what an ingest imported, what this process may import for all later ones."""
+        not_here = {each.partition(".")[0] for each in self._modules_after_fork()}
+        known = {each.partition(".")[0] for each in sys.modules}
+        return [
+            module
+            for module in modules
+            if module not in sys.modules
+            and module.partition(".")[0] in known - not_here
+            and importlib.util.find_spec(module) is not None
+        ]
+
+    def _modules_after_fork(self) -> tuple[str, ...]:
+        return tuple(SYSTEMS[self._system].after_fork.get(self._store, ()))
+
     def _require(self, ended: forks.Ended) -> float:
         if ended.error:
             raise SystemExit(f"an ingest that nobody disturbed failed:\n{ended.error}")
         return ended.seconds
 
     def _fork(self, place: Place, work: Any, kill_after: float | None = None) -> forks.Ended:
-        modules = SYSTEMS[self._system].after_fork.get(self._store, ())
-        return forks.run(
-            partial(work, place), place.folder / "tmp", kill_after, partial(_import_all, modules)
-        )
+        prepare = partial(_import_all, self._modules_after_fork())
+        return forks.run(partial(work, place), place.folder / "tmp", kill_after, prepare)
 
     # In processes of their own:
 
-    def _ingest(self, place: Place, tell: Tell) -> None:
+    def _ingest(self, place: Place, tell: Tell) -> list[str]:
         tell("opening")
         with SYSTEMS[self._system](self._store, place) as opened:
             opened.ingest(tell)
             tell("closing")
+        return sorted(sys.modules)
 
     def _look(
         self, published: list[State], known: list[State], rng: Random, place: Place, tell: Tell

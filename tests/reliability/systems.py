@@ -123,20 +123,12 @@ class RagAppIndex:
 
         try:
             hits = [hit for question in questions for hit in self._app.search(question).hits]
-            rows = self._read_all()
+            rows = self._app.index.read(lambda view: list(view.scan()))
         except IndexStateError as error:
             raise NothingShown(str(error)) from error
         if not rows:
             raise RuntimeError("an empty index is shown where an error belongs")
         return _to_held(rows), [(hit.source, hit.text, hit.similarity or 0.0) for hit in hits]
-
-    def _read_all(self) -> list[Any]:
-        index = self._app.index
-        if hasattr(index, "read"):
-            rows: list[Any] = index.read(lambda view: list(view.scan()))
-            return rows
-        with index.reading():
-            return list(index.scan())
 
     def list_stored(self) -> list[Held]:
         """See `System`."""
