@@ -440,12 +440,33 @@ def test_after_any_edits_the_index_equals_a_fresh_one(
                 assert chunk_metadata(app) == chunk_metadata(fresh)
 
 
-def chunk_metadata(app: RagApp) -> dict[str, dict[str, Any]]:
-    """Metadata by chunk id, but for the time of the last edit, which does not make a change."""
-    return {
-        row.id: {name: v for name, v in row.metadata.items() if name != "modified"}
-        for row in app.store.scan()
-    }
+def chunk_metadata(app: RagApp) -> list[dict[str, Any]]:
+    """Metadata of every chunk, but for the time of the last edit, which does not make a change."""
+    found = [{**row.metadata, "modified": None} for row in app.store.scan()]
+    return sorted(found, key=lambda each: (each["source"], each["start"]))
+
+
+@pytest.mark.parametrize("retriever", ["bm25", "hybrid"])
+def test_words_are_those_of_what_was_published_last(
+    tmp_path: Path, write: Write, retriever: str
+) -> None:
+    """By the process that published it, and by another: what one keeps, the other reads."""
+    write({"a.md": "The zebra sleeps.", "b.md": "The walrus sleeps."})
+    made = config(tmp_path, retriever=retriever)
+
+    def found(app: RagApp, word: str) -> list[str]:
+        return [hit.source for hit in app.search(word).hits if "bm25" in hit.ranks]
+
+    with rag_app.load(made) as app, rag_app.load(made) as reader:
+        app.ingest()
+        assert found(app, "zebra") == found(reader, "zebra") == ["a.md"]
+        write({"a.md": "The ocelot sleeps.", "b.md": None, "c.md": "A lynx."})
+        app.ingest()
+        for each in (app, reader):
+            assert found(each, "zebra") == found(each, "walrus") == []
+            assert (found(each, "ocelot"), found(each, "lynx")) == (["a.md"], ["c.md"])
+    with rag_app.load(made) as later:
+        assert (found(later, "ocelot"), found(later, "lynx")) == (["a.md"], ["c.md"])
 
 
 def test_an_app_that_was_closed_says_so(app: RagApp) -> None:
