@@ -1,9 +1,10 @@
 """The embedding cache: what a text's vector is under one identity, paid for once.
 
-Content-addressed: the key is the SHA-256 of (embedding identity, text), the value the vector as raw
-little-endian float32. So any number of indexes and configs may share one cache, and nothing in it
-ever becomes stale. By default it is an SQLite file beside the project's indexes; a URL puts it on a
-Redis or PostgreSQL server that several machines share.
+Content-addressed: the key is the SHA-256 of (format, embedding identity, text), the value the
+vector as raw little-endian float32, then its CRC-32. So any number of indexes and configs may share
+one cache, nothing in it ever becomes stale, and a damaged vector is as good as none. By default it
+is an SQLite file beside the project's indexes; a URL puts it on a Redis or PostgreSQL server that
+several machines share.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -40,11 +42,12 @@ _POSTGRES: Final[dict[str, Any]] = {
 }
 """What a PostgreSQL URL does not say: in seconds, but for the second, in milliseconds."""
 
-MOST: Final = 500
-"""Keys in one question."""
+FORMAT: Final = "2"
+"""Version of keys and values; those of another version are not found."""
 
-WAIT_SECONDS: Final = 30.0
-"""How long a lock or a server may take."""
+MOST: Final = 500  # keys in one question
+
+WAIT_SECONDS: Final = 30.0  # for a lock or a server
 
 
 class Cells(Protocol):
@@ -77,10 +80,10 @@ class EmbeddingCache:
         self._cells, self._identity, self._place, self._url = cells, identity, place, url
 
     def find(self, texts: Sequence[str]) -> dict[str, Vector]:
-        """The vectors of those of `texts` that are in the cache, float32 of shape (d,).
+        """The vectors of those of `texts` that are in the cache, whole; float32 of shape (d,).
 
         Raises:
-            IndexStateError: the cache cannot be read, or what it holds is no vector.
+            IndexStateError: the cache cannot be read.
         """
         keys = {self._key(text): text for text in texts}
         listed = list(keys)
@@ -88,8 +91,9 @@ class EmbeddingCache:
         with self._explained():
             for start in range(0, len(listed), MOST):
                 for key, value in self._cells.get(listed[start : start + MOST]).items():
-                    found[keys[key]] = self._decode(value)
-        return {text: vector for text, vector in found.items() if vector.any()}
+                    if (vector := _decode(key, value)) is not None:
+                        found[keys[key]] = vector
+        return found
 
     def keep(self, vectors: Mapping[str, Any]) -> None:
         """Keep the vectors of these texts; on disk, or at the server, when it returns.
@@ -97,10 +101,8 @@ class EmbeddingCache:
         Raises:
             IndexStateError: the cache cannot be written.
         """
-        cells = {
-            self._key(text): np.asarray(vector, dtype="<f4").tobytes()
-            for text, vector in vectors.items()
-        }
+        keyed = ((self._key(text), vector) for text, vector in vectors.items())
+        cells = {key: _encode(key, vector) for key, vector in keyed}
         if cells:
             with self._explained():
                 self._cells.put(cells)
@@ -111,17 +113,10 @@ class EmbeddingCache:
 
     def _key(self, text: str) -> bytes:
         sha = hashlib.sha256()
-        for part in (self._identity, text):
+        for part in (FORMAT, self._identity, text):
             data = part.encode("utf-8", "surrogatepass")
             sha.update(len(data).to_bytes(8, "big") + data)
         return sha.digest()
-
-    def _decode(self, value: bytes) -> Vector:
-        vector = np.frombuffer(value, dtype="<f4") if value and len(value) % 4 == 0 else None
-        if vector is None or not np.isfinite(vector).all():
-            wrong = f"a value of {len(value)} bytes is no vector"
-            raise IndexStateError(self._place, wrong, "Delete the cache: it fills itself again.")
-        return vector
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -132,9 +127,28 @@ class EmbeddingCache:
         except Exception as error:
             words = hide_password(str(error), self._url)
             wrong = f"the embedding cache failed: {type(error).__name__}: {words}"
+            damaged = "malformed" in words or "not a database" in words
             remedy = "See that it can be reached and written, or set index.cache: false."
+            if damaged:
+                remedy = "It is damaged. Delete it: it fills itself again."
             cause = error if words == str(error) else None
             raise IndexStateError(self._place, wrong, remedy) from cause
+
+
+def _encode(key: bytes, vector: Any) -> bytes:
+    data = np.asarray(vector, dtype="<f4").tobytes()
+    return data + zlib.crc32(data, zlib.crc32(key)).to_bytes(4, "little")
+
+
+def _decode(key: bytes, value: bytes) -> Vector | None:
+    """The vector; None when the value is not what was kept under the key."""
+    if not isinstance(value, bytes) or len(value) % 4:
+        return None
+    data, expected = value[:-4], value[-4:]
+    if not data or zlib.crc32(data, zlib.crc32(key)).to_bytes(4, "little") != expected:
+        return None
+    vector = np.frombuffer(data, dtype="<f4")
+    return vector if np.isfinite(vector).all() and vector.any() else None
 
 
 def open_file(path: Path, identity: str) -> EmbeddingCache:
@@ -250,11 +264,12 @@ class _Postgres:
         return self._ask(lambda db: dict(db.execute(query, (list(keys),)).fetchall()))
 
     def put(self, cells: Mapping[bytes, bytes]) -> None:
-        query = f"INSERT INTO {self.TABLE} VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        again = "ON CONFLICT (key) DO UPDATE SET vector = excluded.vector"  # it was damaged
+        query = f"INSERT INTO {self.TABLE} VALUES (%s, %s) {again}"
 
         def write(db: Any) -> None:
             with db.transaction(), db.cursor() as cursor:
-                cursor.executemany(query, list(cells.items()))
+                cursor.executemany(query, sorted(cells.items()))  # in one order: no deadlock
 
         self._ask(write)
 
