@@ -127,7 +127,7 @@ class Index:
         """Changes whenever what is served did; empty before anything is."""
         with self.manifest.moment() as moment:
             served = _find(moment, moment.served)
-            return "" if served is None else f"{moment.uid}-{served.number}-{served.revision}"
+            return "" if served is None else f"{moment.uid}-{served.number}-{served.stamp}"
 
     @contextmanager
     def next(self, generation: Generation) -> Iterator[None]:

@@ -200,10 +200,11 @@ def publish(
     require_held: Callable[[], None],
 ) -> None:
     """Serve what was written, once what is derived from it is there."""
-    counts = journal.count()
-    if journal.has_changes() and counts["served"] + counts["planned"]:
-        with index.next(generation):
-            prepare()
+    if journal.has_changes():
+        announced = index.manifest.announce(generation)
+        with index.next(announced):
+            if index.read(lambda view: view.count()):
+                prepare()
     require_held()
     described = {"splitter": index.splitter, "config": index.record, "store": index.kind}
     journal.publish(described)

@@ -225,6 +225,8 @@ class Journal:
             for statement in sql.PUBLISH:
                 db.execute(text(statement.format(g="generation = :g")), {"g": self.generation})
             values = {"revision": before["revision"] + bool(changed), **described}
+            if changed:
+                values["stamp"] = before["coming"]
             assigned = ", ".join(f"{name} = :{name}" for name in (*values, "published"))
             at = now() if changed else before["published"]
             statement = f"UPDATE generations SET {assigned} WHERE number = :g"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -43,6 +43,7 @@ class Generation:
         config: the config as JSON, secrets by the names of their variables.
         probes: vectors of the probe sentences, float32, little-endian; None before the first write.
         revision: how often it was published; 0 is never.
+        stamp: names what is published; `coming` what will be published next.
         begun: UTC, ISO 8601; `published` the last time, None for never.
     """
 
@@ -55,6 +56,8 @@ class Generation:
     config: str
     probes: bytes | None
     revision: int
+    stamp: str
+    coming: str
     begun: str
     published: str | None
 
@@ -163,6 +166,8 @@ class Manifest:
                 config=config,
                 probes=None,
                 revision=0,
+                stamp="",
+                coming="",
                 begun=now(),
                 published=None,
             )
@@ -178,6 +183,14 @@ class Manifest:
         with self.database.writing() as connection:
             statement = "UPDATE generations SET probes = :p WHERE number = :n"
             connection.execute(text(statement), {"p": probes, "n": number})
+
+    def announce(self, generation: Generation) -> Generation:
+        """Name what will be published next; what an earlier run announced is not that."""
+        coming = uuid.uuid4().hex[:16]
+        with self.database.writing() as connection:
+            statement = "UPDATE generations SET coming = :c WHERE number = :n"
+            connection.execute(text(statement), {"c": coming, "n": generation.number})
+        return replace(generation, coming=coming)
 
     def serve(self, number: int) -> None:
         """Answer queries from this generation from now on."""

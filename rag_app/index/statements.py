@@ -46,7 +46,7 @@ UPDATE origins SET fingerprint = NULL WHERE {g} AND origin IN
     (SELECT origin FROM documents WHERE {g} AND source = :s)
 """
 FORGET_UNPUBLISHED: Final = "DELETE FROM documents WHERE {g} AND source = :s AND version IS NULL"
-DESCRIBE: Final = "SELECT revision, published FROM generations WHERE number = :g"
+DESCRIBE: Final = "SELECT revision, coming, published FROM generations WHERE number = :g"
 CHANGES: Final = "SELECT count(*) FROM documents WHERE {g} AND (planned IS NOT NULL OR gone <> 0)"
 PUBLISH: Final = (
     "UPDATE chunks SET state = state / 2 WHERE {g} AND source IN "

@@ -46,6 +46,7 @@ class View:
 
     Attributes:
         revision: names what is published; whatever was derived from another one is stale.
+        coming: whether it is what will be published next.
         folder: where derived files are kept; None for an index in RAM.
     """
 
@@ -60,7 +61,9 @@ class View:
         next: bool = False,
     ) -> None:
         self.generation = generation
-        self.revision = f"{moment.uid}-{generation.number}-{generation.revision + next}"
+        stamp = generation.coming if next else generation.stamp
+        self.revision = f"{moment.uid}-{generation.number}-{stamp}"
+        self.coming = next
         self.folder = folder
         self.prunes = moment.prunes
         self._moment = moment
