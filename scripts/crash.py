@@ -75,7 +75,7 @@ def main() -> int:
     runs = [Run(*pair, given.seed, given.kills, given.searches) for pair in chosen]
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(Run.go_on, runs))
-    results = {"systems": {}}
+    results: dict[str, Any] = {"systems": {}}
     for run in runs:
         results["systems"].setdefault(run.system, {})[run.store] = run.summarise()
     print(render_bounds(results))
@@ -195,11 +195,15 @@ def bound(seen: int, of: int, confidence: float = 0.95) -> float:
     low, high = seen / of, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        below = sum(
-            math.comb(of, i) * middle**i * (1 - middle) ** (of - i) for i in range(seen + 1)
-        )
+        below = sum(_probability(i, of, middle) for i in range(seen + 1))
         low, high = (middle, high) if below > 1 - confidence else (low, middle)
     return high
+
+
+def _probability(seen: int, of: int, share: float) -> float:
+    """Of seeing exactly so many when each has this share."""
+    ways = math.lgamma(of + 1) - math.lgamma(seen + 1) - math.lgamma(of - seen + 1)
+    return math.exp(ways + seen * math.log(share) + (of - seen) * math.log1p(-share))
 
 
 def render_bounds(results: dict[str, Any]) -> str:

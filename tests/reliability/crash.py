@@ -50,9 +50,7 @@ def main() -> None:
     parser.add_argument("--system", choices=SYSTEMS, default="rag_app")
     parser.add_argument("--store", required=True)
     parser.add_argument("--kills", type=int, default=40, help="trials are run until so many")
-    parser.add_argument(
-        "--from", type=int, default=0, dest="start", help="the first trial's number"
-    )
+    parser.add_argument("--start", type=int, default=0, help="number of the first trial")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--searches", type=int, default=100, help="chunks searched by their own vector; 0 for all"
