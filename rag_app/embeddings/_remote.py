@@ -14,7 +14,7 @@ from rag_app.model_errors import is_bad_key, read_status
 from rag_app.token_estimate import estimate_spans, estimate_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rag_app.embeddings._remote_options import RemoteEmbeddingOptions
     from rag_app.model_cards import Card
@@ -150,6 +150,18 @@ class RemoteEmbeddings(Embeddings):
             IncompleteError: the service refuses some of the texts, or failed on the way.
             ModelError: it takes none, whatever they hold.
         """
+        return self.embed_as_it_comes(texts, lambda _: None)
+
+    def embed_as_it_comes(
+        self, texts: list[str], received: Callable[[Mapping[int, Sequence[float]]], None]
+    ) -> list[list[float]]:
+        """As `embed_documents`; each request's vectors are handed over before the next is sent.
+
+        Args:
+            texts: to be embedded.
+            received: called with vectors by the text's place. Whatever ends this process later,
+                what it has kept need not be paid for again.
+        """
         done: dict[int, list[float]] = {}
         refused: dict[int, str] = {}
         row: list[int] = []
@@ -172,6 +184,7 @@ class RemoteEmbeddings(Embeddings):
             else:
                 done.update(zip(batch, vectors, strict=True))
                 row.clear()
+                received({place: done[place] for place in batch})
         self._warn([texts[place] for place in done])
         if refused:
             wrong = f"{len(refused)} of {len(texts)} texts were refused: {refused[min(refused)]}"

@@ -125,12 +125,19 @@ class Embedding:
     def _compute(self, texts: list[str]) -> tuple[dict[str, Vector], dict[str, str]]:
         cut = getattr(self._model, "truncated", 0)
         sent = self._model.usage.tokens if self._counts else 0
+        made: dict[str, Vector] = {}
+
+        def keep(vectors: Mapping[int, Any]) -> None:
+            new = {texts[place]: vector for place, vector in vectors.items()}
+            made.update(self._keep({t: v for t, v in new.items() if t not in made}))
+
+        each = getattr(self._model, "embed_as_it_comes", None)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", TruncationWarning)  # counted in the report instead
-                vectors = self._model.embed_documents(texts)
+                vectors = each(texts, keep) if each else self._model.embed_documents(texts)
         except IncompleteError as error:
-            made = self._keep({texts[place]: v for place, v in error.vectors.items()})
+            keep(error.vectors)
             if error.stopped:
                 raise
             return made, {texts[place]: why for place, why in error.refused.items()}
@@ -143,7 +150,8 @@ class Embedding:
                 f"the model returned {len(vectors)} vectors for {len(texts)} texts",
                 "Try another model or server; nothing of this batch was written.",
             )
-        return self._keep(dict(zip(texts, vectors, strict=True))), {}
+        keep(dict(enumerate(vectors)))
+        return made, {}
 
     def _keep(self, vectors: Mapping[str, Any]) -> dict[str, Vector]:
         """In the cache before anything else is done with them: they were paid for.

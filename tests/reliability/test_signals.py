@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -43,9 +44,11 @@ class Slow(OpenAIServer):
         super().__init__()
         self.quick, self.busy = quick, busy
         self.reached, self.over = threading.Event(), threading.Event()
+        self.embedded: Counter[str] = Counter()
 
     def answer(self, method: str, request: Request) -> Answer:
         if len(self.requests) <= self.quick:
+            self.embedded.update(request.body["input"])
             return super().answer(method, request)
         self.reached.set()
         if self.busy:
@@ -178,7 +181,11 @@ def test_while_a_service_is_waited_for(
         assert server.reached.wait(60)
         require_stopped(process, stop(process, number), status)
         server.quick = 1000
+        paid = Counter(server.embedded)
         require_whole(folder)
+        stories = [text for text in server.embedded if "tells of" in text]
+        assert any(paid[text] for text in stories)
+        assert {server.embedded[text] for text in stories} == {1}
 
 
 @pytest.mark.parametrize(
