@@ -19,12 +19,8 @@ _HOUR: Final = 3600.0
 
 
 def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill `folder`: whole or not at all, whoever else writes it too.
-
-    What other revisions left beside it is removed.
-    """
+    """Let `write` fill `folder`: whole or not at all, whoever else writes it too."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
     try:
         write(unfinished)
@@ -34,10 +30,9 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
         except OSError:
             if not folder.is_dir():
                 raise
-            # Another process was faster, or what lies there is damaged.
-            if not is_whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                unfinished.rename(folder)
+            # Another process was faster, or what lies there is damaged or of a run that failed.
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -51,6 +46,13 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
+def sweep(folder: Path) -> None:
+    """Remove what other revisions left beside `folder`, and processes that died."""
+    for other in folder.parent.parent.glob("*/*"):
+        if other.name != folder.name and not _may_be_in_work(other):
+            shutil.rmtree(other, ignore_errors=True)
+
+
 def _digest(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.iterdir()):
@@ -58,13 +60,6 @@ def _digest(folder: Path) -> dict[str, str]:
             with path.open("rb") as file:
                 digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what other revisions left beside `folder`, and processes that died."""
-    for other in folder.parent.parent.glob("*/*"):
-        if other.name != folder.name and not _may_be_in_work(other):
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def _may_be_in_work(folder: Path) -> bool:

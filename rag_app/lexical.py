@@ -31,7 +31,7 @@ import numpy as np
 
 from rag_app.errors import IndexStateError
 from rag_app.filters import matches, parse
-from rag_app.kept_folders import is_whole, save_folder
+from rag_app.kept_folders import is_whole, save_folder, sweep
 from rag_app.postings import Gathering, Postings
 from rag_app.words import TokenizerName, cut_chunk, cut_query
 
@@ -150,6 +150,11 @@ class LexicalIndex:
 class Ranked(Protocol):
     """An index of chunks' words that is kept in a folder."""
 
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the chunks."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write it as `folder`, whole or not at all."""
         ...
@@ -170,6 +175,7 @@ class KeptSearch(ABC, Generic[Held]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: tuple[str, Held] | None = None
+        self._wrote = False
 
     @abstractmethod
     def rank(self, held: Held, query: str) -> Iterator[tuple[str, float]]:
@@ -211,19 +217,24 @@ class KeptSearch(ABC, Generic[Held]):
             IndexStateError: its folder cannot be written.
         """
         with self._lock:
-            if self._held is None or self._held[0] != view.revision:
-                self._held = view.revision, self._open(view)
+            if view.coming or self._held is None or self._held[0] != view.revision:
+                # What is coming may never come, and something else under the same name.
+                self._held = ("" if view.coming else view.revision), self._open(view)
             return self._held[1]
 
     def _open(self, view: View) -> Held:
         folder = self._place(view)
-        loaded = None if folder is None else self.load(folder)
-        if loaded is not None:
-            return loaded
-        built = self.build(view, folder)
-        if folder is not None:
-            _save(built, folder)
-        return built
+        if folder is None:
+            return self.build(view, None)
+        opened = self.load(folder)
+        if opened is None or set(opened.ids) != view.ids():
+            opened = self.build(view, folder)
+            _save(opened, folder)
+            self._wrote = True
+        if self._wrote and not view.coming:
+            sweep(folder)
+            self._wrote = False
+        return opened
 
     def _place(self, view: View) -> Path | None:
         if view.folder is None:

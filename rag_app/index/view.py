@@ -47,6 +47,7 @@ class View:
     Attributes:
         revision: names what is published; whatever was derived from another one is stale.
         coming: whether it is what will be published next.
+        coming: whether it is what will be published next.
         folder: where derived files are kept; None for an index in RAM.
     """
 
@@ -63,6 +64,7 @@ class View:
         self.generation = generation
         stamp = generation.coming if next else generation.stamp
         self.revision = f"{moment.uid}-{generation.number}-{stamp}"
+        self.coming = next
         self.coming = next
         self.folder = folder
         self.prunes = moment.prunes
