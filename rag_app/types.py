@@ -201,6 +201,17 @@ class GenerationInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote: `bytes` on disk, of a folder all its files."""
+
+    target: str
+    documents: int
+    chunks: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationPlan:
     """What a migration would do.
 

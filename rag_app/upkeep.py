@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rag_app.config import load_config
@@ -9,9 +10,9 @@ from rag_app.parts import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from os import PathLike
 
-    from rag_app.types import GenerationInfo, MigrationPlan
+    from rag_app.types import ExportReport, GenerationInfo, MigrationPlan
 
 
 class Upkeep(Parts):
@@ -73,6 +74,60 @@ class Upkeep(Parts):
         from rag_app.index.migrate import list_generations
 
         return list_generations(self.index)
+
+    def export_index(
+        self,
+        target: str | PathLike[str],
+        *,
+        force: bool = False,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    ) -> ExportReport:
+        """Write what the index serves now, with its vectors, in the portable form.
+
+        Args:
+            target: a folder to make, or a file when it ends in `.zip`.
+            force: replace an export that is there.
+            progress: called as (stage, done, total).
+
+        Raises:
+            UsageError: something is there already. IndexStateError: there is nothing to export, or
+            the target cannot be written; then nothing is there.
+        """
+        from rag_app.index.exporting import export_index
+
+        return export_index(self.index, Path(target), force=force, progress=progress)
+
+    def import_index(
+        self,
+        source: str | PathLike[str],
+        *,
+        replace: bool = False,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    ) -> GenerationInfo:
+        """Serve what `export_index` wrote, in the config's vector store; nothing is embedded.
+
+        Args:
+            source: the folder or `.zip`.
+            replace: serve it in the place of what is served, which is kept for `rollback`.
+            progress: called as (stage, done, total).
+
+        Raises:
+            IdentityError: its vectors are of another model than the config's.
+            IndexStateError: it is damaged, cut by another splitter, or something is served already.
+            LockedError, StoreError: nothing of it is served; running it again resumes.
+        """
+        from rag_app.index.importing import import_index
+        from rag_app.index.migrate import inform
+
+        def prepare() -> None:
+            progress("indexing words", 0, None)
+            self.refresh()
+
+        served = import_index(
+            self.index, Path(source), replace=replace, progress=progress, prepare=prepare
+        )
+        self.refresh()
+        return inform(self.index, served, served)
 
     def _open_target(self, to: str | Path | Mapping[str, Any]) -> Self:
         from rag_app.migration import require_same_index
