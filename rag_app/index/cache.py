@@ -91,7 +91,7 @@ class EmbeddingCache:
         with self._explained():
             for start in range(0, len(listed), MOST):
                 for key, value in self._cells.get(listed[start : start + MOST]).items():
-                    if (vector := _decode(key, value)) is not None:
+                    if (vector := decode(key, value)) is not None:
                         found[keys[key]] = vector
         return found
 
@@ -140,7 +140,7 @@ def _encode(key: bytes, vector: Any) -> bytes:
     return data + zlib.crc32(data, zlib.crc32(key)).to_bytes(4, "little")
 
 
-def _decode(key: bytes, value: bytes) -> Vector | None:
+def decode(key: bytes, value: bytes) -> Vector | None:
     """The vector; None when the value is not what was kept under the key."""
     if not isinstance(value, bytes) or len(value) % 4:
         return None
