@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,6 +132,82 @@ def test_ingest_with_something_broken_ends_with_three_and_its_reason(
     documents = report["documents"]
     assert documents["seen"] == 4 == documents["indexed"] + documents["quarantined"]
     assert "quarantined: broken.pdf: " in run("ingest").stdout
+
+
+def test_a_dry_run_names_the_documents_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    run("init")
+    run("ingest")
+    for number in range(23):
+        (tmp_path / "docs" / f"new-{number:02}.md").write_text(f"Note {number}.")
+    (tmp_path / "docs" / "vacation.md").write_text("Changed.")
+    (tmp_path / "docs" / "travel.md").unlink()
+    plan = json.loads(run("ingest", "--dry-run", "--json").stdout)
+    assert plan["added"] == [f"new-{number:02}.md" for number in range(23)]
+    assert (plan["changed"], plan["deleted"]) == (["vacation.md"], ["travel.md"])
+    lines = run("ingest", "--plan").stdout.splitlines()
+    assert [line for line in lines if line.startswith("added: new-")] == [
+        f"added: new-{number:02}.md" for number in range(20)
+    ]
+    assert {"added: and 3 more; --json names all", "changed: vacation.md"} <= set(lines)
+    assert "deleted: travel.md" in lines
+    assert json.loads(run("ingest", "--json").stdout)["documents"]["indexed"] == 24
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--plan", "--rebuild"], "Leave out --rebuild."),
+        (["--dry-run", "--watch", "--max-cost", "1"], "Leave out --max-cost and --watch."),
+        (["--watch", "--rebuild"], "--rebuild"),
+        (["--watch", "--set", "sources=[{kind: sql, url: 'sqlite://', query: 'select 1'}]"], "sql"),
+    ],
+)
+def test_what_cannot_be_done_together_is_refused(
+    run: Run, handbook: Path, args: list[str], words: str
+) -> None:
+    done = run("ingest", *args, cwd=handbook)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_an_index_that_another_process_writes_ends_with_four(run: Run, tmp_path: Path) -> None:
+    run("init")
+    run("ingest")
+    (name,) = [path.parent for path in (tmp_path / ".rag").glob("*/manifest.sqlite")]
+    with (name / "writer.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = run("ingest")
+    assert done.returncode == 4
+    assert "is writing to it" in done.stderr
+    assert run("ingest").returncode == 0
+
+
+def test_an_index_of_another_model_ends_with_five(run: Run, handbook: Path) -> None:
+    for args in (["ingest"], ["search", "vacation"]):
+        done = run(*args, "--set", "embeddings=hashing", cwd=handbook)
+        assert done.returncode == 5
+        assert "hashing" in done.stderr
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_remark_of_the_work_is_one_line_that_stays(terminal: bool) -> None:
+    code = (
+        "from rag_app.cli.progress import show_progress\n"
+        "with show_progress() as progress:\n"
+        "    for done in range(3):\n"
+        "        progress('resuming: 8 of 10 done', 0, None)\n"
+        "        progress('embedding', done, 3)\n"
+    )
+    reader, writer = pty.openpty() if terminal else os.pipe()
+    done = subprocess.run([sys.executable, "-c", code], stderr=writer)
+    os.close(writer)
+    shown = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert done.returncode == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]
+    assert lines.count("resuming: 8 of 10 done") == 1
+    assert any(line.startswith("embedding") for line in lines)
 
 
 def test_search_prints_hits_with_their_ranks(run: Run, handbook: Path) -> None:
