@@ -104,4 +104,5 @@ def _recorded_config(target: RagApp) -> AppConfig:
     from rag_app.config import load_config
 
     record = json.loads(find_served(target.index).config)
-    return load_config(record["config"], folder=Path(record["folder"]))
+    config = load_config(record["config"], folder=Path(record["folder"]))
+    return replace(config, index=target.config.index)
