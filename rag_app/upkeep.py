@@ -75,6 +75,16 @@ class Upkeep(Parts):
 
         return list_generations(self.index)
 
+    def describe_generation(self, number: int | None = None) -> dict[str, Any]:
+        """All about one generation, as JSON values; without a number, of the one served.
+
+        Raises:
+            UsageError: there is none of this number. IndexStateError: none is served.
+        """
+        from rag_app.index.describe import describe_generation
+
+        return describe_generation(self.index, number)
+
     def export_index(
         self,
         target: str | PathLike[str],

@@ -12,6 +12,7 @@ COMMANDS = {
     "init": "Write a commented config, sample documents and cases into a folder.",
     "check": "Validate the config, then prove that each part works.",
     "ingest": "Make the index hold what the sources hold now.",
+    "index": "List, roll back, export and import what the index serves.",
     "search": "Find chunks, with their scores.",
     "ask": "Answer a question from the documents, with citations.",
     "chat": "Ask in turns; a follow-up may lean on what was said before.",

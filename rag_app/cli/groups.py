@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,7 +34,9 @@ class LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._listed:
             return None
-        module = importlib.import_module(f"{self._package}.{cmd_name}")
+        # A module cannot have the name of a keyword, as the command `import` does.
+        name = cmd_name + "_" * keyword.iskeyword(cmd_name)
+        module = importlib.import_module(f"{self._package}.{name}")
         command: click.Command = module.command
         command.name = cmd_name
         return command
