@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from rag_app.timing import collect
 from rag_app.words import cut_chunk, cut_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rag_app.store import Row, Store
@@ -57,7 +56,7 @@ def open_store() -> Store:
 
 @dataclass
 class SmallIndex:
-    """What retrievers ask of an index, over a store in memory."""
+    """What retrievers ask of an index, over a store in memory: all its rows are published."""
 
     folder: Path | None = None
     store: Store = field(default_factory=open_store)
@@ -69,18 +68,10 @@ class SmallIndex:
     def embeddings(self) -> Any:
         return self.store.embeddings
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        self.check_ready()
-        yield
-
-    def check_ready(self) -> None:
+    def read(self, function: Callable[[SmallView], Any]) -> Any:
         if not self.ready:
             raise IndexStateError("index 'test'", "it is empty", "Run: rag-app ingest")
-
-    def scan(self) -> Iterator[Row]:
-        self.scans += 1
-        return self.store.scan()
+        return function(SmallView(self))
 
     def add(self, texts: dict[str, str], **metadata: Any) -> None:
         listed = [
@@ -88,6 +79,25 @@ class SmallIndex:
         ]
         self.store.add_texts(list(texts.values()), listed, ids=list(texts))
         self.revision = str(int(self.revision) + 1)
+
+
+class SmallView:
+    """What an index hands to who reads it."""
+
+    coming = False
+
+    def __init__(self, index: SmallIndex) -> None:
+        self._index = index
+        self.revision, self.folder, self.coming = index.revision, index.folder, False
+        self.search, self.fetch = index.store.search, index.store.fetch
+        self.embed = index.embeddings.embed_query
+
+    def scan(self) -> Iterator[Row]:
+        self._index.scans += 1
+        return self._index.store.scan()
+
+    def ids(self) -> set[str]:
+        return {row.id for row in self._index.store.scan()}
 
 
 @pytest.fixture
@@ -232,7 +242,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_dense_equals_brute_force(index: SmallIndex) -> None:
     query = "cats and dogs at sea"
     unit = np.array(index.embeddings.embed_query(query))
-    cosines = {row.id: float(row.vector @ unit) for row in index.scan()}
+    cosines = {row.id: float(row.vector @ unit) for row in index.store.scan()}
     found = [to_hit(document) for document in open_retriever("dense", index, k=4).invoke(query)]
     assert [hit.id for hit in found] == sorted(cosines, key=lambda id: -cosines[id])[:4]
     for place, hit in enumerate(found, 1):
@@ -246,7 +256,7 @@ def test_dense_equals_brute_force(index: SmallIndex) -> None:
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.7, 1.0])
 def test_mmr_equals_langchains(index: SmallIndex, weight: float) -> None:
     query = "cats and dogs at sea"
-    rows = list(index.scan())
+    rows = list(index.store.scan())
     unit = np.array(index.embeddings.embed_query(query))
     chosen = maximal_marginal_relevance(unit, [row.vector for row in rows], weight, k=4)
     dense = open_retriever("dense", index, k=4, mmr_lambda=weight)
@@ -274,7 +284,7 @@ def test_hybrid_is_the_fusion_of_both(index: SmallIndex) -> None:
     found = [to_hit(document) for document in hybrid.invoke(query)]
     assert {hit.id: hit.score for hit in found} == pytest.approx(dict(expected))
     cosines = {
-        row.id: row.vector @ np.array(index.embeddings.embed_query(query)) for row in index.scan()
+        row.id: row.vector @ np.array(index.embeddings.embed_query(query)) for row in index.store.scan()
     }
     for hit in found:
         assert hit.similarity == pytest.approx(cosines[hit.id], abs=1e-5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from rag_app.store import Row
 from tests.tiny_models import add_sparse_head, describe_sentences, make_bert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 TEXTS = {
     "a": "the cat sat over the sea",
@@ -44,13 +43,18 @@ def make(kind: str, name: str, parts: dict[str, Any] | None = None, **options: A
 
 @dataclass
 class SmallIndex:
-    """What a retriever asks of an index; `read` counts the texts that the model weighed."""
+    """What retrievers ask of an index, and of what it lets them read: it is its own view.
+
+    `weighed` has the texts that the model weighed.
+    """
 
     embeddings: Any
     folder: Path | None = None
     revision: str = "1"
+    coming: bool = False
     identity: str = "{}"
-    read: list[str] = field(default_factory=list)
+    coming: bool = False
+    weighed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         parts = {"embeddings": self.embeddings, "collection": "test"}
@@ -58,10 +62,12 @@ class SmallIndex:
         weigh = self.embeddings.sparse
 
         def counted(texts: list[str]) -> Any:
-            self.read += texts
+            self.weighed += texts
             return weigh(texts)
 
         self.embeddings.sparse = counted
+        self.search, self.fetch = self.store.search, self.store.fetch
+        self.scan, self.embed = self.store.scan, self.embeddings.embed_query
 
     def put(self, texts: dict[str, str]) -> None:
         vectors = self.embeddings.embed_documents(list(texts.values()))
@@ -72,12 +78,11 @@ class SmallIndex:
             ]
         )
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        yield
+    def ids(self) -> set[str]:
+        return {row.id for row in self.store.scan()}
 
-    def scan(self) -> Iterator[Row]:
-        return self.store.scan()
+    def read(self, function: Callable[[Any], Any]) -> Any:
+        return function(self)
 
 
 def open_index(model: Path, texts: dict[str, str], place: Path | None = None) -> SmallIndex:
@@ -123,15 +128,15 @@ def test_the_model_reads_a_chunk_once_across_revisions_and_processes(
 ) -> None:
     first = open_index(folder, TEXTS, tmp_path)
     before = search(first, "the cat")
-    assert sorted(first.read) == sorted([*set(TEXTS.values()), "the cat"])
+    assert sorted(first.weighed) == sorted([*set(TEXTS.values()), "the cat"])
     second = open_index(folder, TEXTS, tmp_path)  # as another process would
     assert search(second, "the cat") == before
-    assert second.read == ["the cat"]
+    assert second.weighed == ["the cat"]
     second.put({"f": "a fish ran over the cat"})
     second.store.delete(["a"])
-    second.revision, second.read[:] = "2", []
+    second.revision, second.weighed[:] = "2", []
     after = {hit.id for hit in search(second, "the cat")}
-    assert second.read == ["a fish ran over the cat", "the cat"]
+    assert second.weighed == ["a fish ran over the cat", "the cat"]
     assert "f" in after
     assert "a" not in after
     assert len(list((tmp_path / "sparse").glob("*/*"))) == 1
@@ -202,7 +207,7 @@ def test_a_damaged_file_is_made_anew(folder: Path, tmp_path: Path) -> None:
     kept.write_bytes(kept.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
     index = open_index(folder, TEXTS, tmp_path)
     assert search(index, "the cat") == before
-    assert len(index.read) > 1
+    assert len(index.weighed) > 1
 
 
 def test_a_model_that_weighs_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -214,7 +219,7 @@ def test_a_model_that_weighs_nothing_is_refused(folder: Path, tmp_path: Path) ->
     @dataclass
     class Other:
         embeddings: Any
-        folder: None = None
+        identity: str = "{}"
 
     with pytest.raises(UsageError, match="the embedding model weighs no tokens"):
         search(Other(make("embeddings", "hashing")), "the cat")  # type: ignore[arg-type]
