@@ -33,7 +33,16 @@ if TYPE_CHECKING:
         TruncationWarning,
         UsageError,
     )
-    from rag_app.types import Answer, Citation, Hit, IngestPlan, IngestReport, SearchResult
+    from rag_app.types import (
+        Answer,
+        Citation,
+        Diagnosis,
+        Finding,
+        Hit,
+        IngestPlan,
+        IngestReport,
+        SearchResult,
+    )
 
 _HOMES = {
     "rag_app.app": ["RagApp", "load"],
@@ -54,7 +63,16 @@ _HOMES = {
         "TruncationWarning",
         "UsageError",
     ],
-    "rag_app.types": ["Answer", "Citation", "Hit", "IngestPlan", "IngestReport", "SearchResult"],
+    "rag_app.types": [
+        "Answer",
+        "Citation",
+        "Diagnosis",
+        "Finding",
+        "Hit",
+        "IngestPlan",
+        "IngestReport",
+        "SearchResult",
+    ],
 }
 
 __all__ = [
@@ -62,8 +80,10 @@ __all__ = [
     "BudgetError",
     "Citation",
     "ConfigError",
+    "Diagnosis",
     "FailureError",
     "FilterError",
+    "Finding",
     "Hit",
     "IdentityError",
     "IncompleteError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -259,6 +259,52 @@ class MigrationReport:
     cost: float | None
     seconds: float
     recall: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that an examination of an index found.
+
+    Attributes:
+        severity: `damage` when searches are refused, wrong or incomplete because of it.
+        documents: the names of those concerned; `count` is of the chunks, rows or documents.
+    """
+
+    kind: str
+    severity: Literal["damage", "note"]
+    detail: str
+    documents: tuple[str, ...]
+    count: int
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is wrong with an index; after mending, what is left.
+
+    Attributes:
+        mended: the damage that was found before and is there no more.
+        documents: published ones, and `chunks` of them.
+        written: rows written to the store, and `deleted` from it.
+        embedded: texts sent to the embedding model to mend; `cached` those that the cache had.
+        compared: texts sent to it to compare vectors, probe sentences included.
+    """
+
+    findings: tuple[Finding, ...]
+    mended: tuple[Finding, ...]
+    documents: int
+    chunks: int
+    written: int
+    deleted: int
+    embedded: int
+    cached: int
+    compared: int
+    seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing that was found is damage."""
+        return all(each.severity != "damage" for each in self.findings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from os import PathLike
 
-    from rag_app.types import ExportReport, GenerationInfo, MigrationPlan
+    from rag_app.types import Diagnosis, ExportReport, GenerationInfo, MigrationPlan
 
 
 class Upkeep(Parts):
@@ -29,6 +29,46 @@ class Upkeep(Parts):
         refresh = getattr(self._first_stage, "refresh", None)
         if refresh is not None:
             refresh()
+
+    def doctor(
+        self,
+        *,
+        fix: bool = False,
+        max_cost: float | None = None,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    ) -> Diagnosis:
+        """What is wrong with the index: its record, store, derived files and cache against each
+        other; and what of the sources it does not hold yet.
+
+        Args:
+            fix: mend what can be, with the fewest texts embedded, and examine again.
+            max_cost: US dollars that mending may cost; None for no limit.
+            progress: called as (stage, done, total or None).
+
+        Raises:
+            IndexStateError, StoreError: the record or the store cannot be opened.
+            LockedError: another process writes, and `fix` is given.
+            BudgetError, ModelError: mending stopped there; what was done is done.
+        """
+        from rag_app.index.doctor import diagnose
+
+        cached = self.config.index.cache_url is None and self.index.cache is not None
+        file = self.config.index.path / "embeddings.sqlite" if cached else None
+        with self._sources() as sources:
+            found = diagnose(
+                self.index,
+                sources,
+                self.splitter,
+                file,
+                fix=fix,
+                max_cost=max_cost,
+                progress=progress,
+            )
+        if fix and found.sound and found.chunks:
+            for part in ("_first_stage", "retriever", "chain"):  # they hold what was derived
+                self.__dict__.pop(part, None)
+            self.refresh()
+        return found
 
     def plan_migration(
         self,

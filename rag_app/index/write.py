@@ -74,7 +74,7 @@ class Writing:
             if rows:
                 self._store.upsert(rows)
                 reach("upserted")
-                self._read_back(rows)
+                require_written(self._store, rows)
                 reach("confirmed")
                 self._journal.confirm([row.id for row in rows])
                 self.written += len(rows)
@@ -128,20 +128,21 @@ class Writing:
                     r.text: r.vector for r in rows if np.isfinite(r.vector).all()
                 }
 
-    def _read_back(self, rows: Sequence[Row]) -> None:
-        """See that the store holds these rows as they were sent.
 
-        Raises:
-            StoreError: it does not.
-        """
-        held = {row.id: row for row in self._store.fetch([row.id for row in rows])}
-        for row in rows:
-            there = held.get(row.id)
-            if there is None or (there.text, there.metadata) != (row.text, row.metadata):
-                raise _not_as_sent(row, "is not there" if there is None else "differs")
-            cosine = float(normalise(row.vector, "the vector", "store") @ there.vector)
-            if not cosine >= READ_BACK_ALIKE:
-                raise _not_as_sent(row, f"has a vector of similarity {cosine:.3f} to the one sent")
+def require_written(store: Store, rows: Sequence[Row]) -> None:
+    """See that the store holds these rows as they were sent.
+
+    Raises:
+        StoreError: it does not.
+    """
+    held = {row.id: row for row in store.fetch([row.id for row in rows])}
+    for row in rows:
+        there = held.get(row.id)
+        if there is None or (there.text, there.metadata) != (row.text, row.metadata):
+            raise _not_as_sent(row, "is not there" if there is None else "differs")
+        cosine = float(normalise(row.vector, "the vector", "store") @ there.vector)
+        if not cosine >= READ_BACK_ALIKE:
+            raise _not_as_sent(row, f"has a vector of similarity {cosine:.3f} to the one sent")
 
 
 def _not_as_sent(row: Row, how: str) -> StoreError:
