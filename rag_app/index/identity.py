@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from rag_app.errors import IdentityError, ModelError
+from rag_app.errors import IdentityError, ModelError, TruncationWarning
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -74,7 +75,9 @@ def take_probes(embeddings: Embeddings) -> bytes:
     Raises:
         ModelError: the model made no vectors of them.
     """
-    made = np.asarray(embeddings.embed_documents(list(PROBES)), dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # nobody's text was cut
+        made = np.asarray(embeddings.embed_documents(list(PROBES)), dtype=np.float64)
     norms = np.linalg.norm(made, axis=1, keepdims=True) if made.ndim == 2 else np.zeros(1)
     if made.shape[0] != len(PROBES) or not np.isfinite(norms).all() or not norms.all():
         wrong = f"the model returned no vectors for the {len(PROBES)} probe sentences"
