@@ -227,6 +227,32 @@ def test_threads_and_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".unfinished*"))
 
 
+def test_only_new_chunks_are_read_for_the_words(tmp_path: Path) -> None:
+    index = SmallIndex(tmp_path)
+    index.add(TEXTS)
+    open_retriever("bm25", index).invoke("cats")
+    index.add({"new": "A zebra, and cats."})
+    index.store.delete(["dogs"])
+    index.scans = 0
+    bm25 = open_retriever("bm25", index)  # as another process would
+    assert [document.id for document in bm25.invoke("zebra")] == ["new"]
+    texts = {row.id: row.text for row in index.store.scan()}
+    scores = {hit.id: hit.score for hit in map(to_hit, bm25.invoke("cats in the sea"))}
+    assert scores == pytest.approx(brute_force(texts, "cats in the sea", 1.5, 0.75))
+    assert index.scans == 0
+
+
+def test_words_of_a_run_that_failed_are_not_taken_for_those_of_the_next(tmp_path: Path) -> None:
+    index = SmallIndex(tmp_path)
+    index.add(TEXTS)
+    open_retriever("bm25", index).invoke("cats")  # what it keeps is named by the revision
+    index.store.delete(["cats"])
+    index.add({"new": "A zebra."})
+    index.revision = "1"
+    found = open_retriever("bm25", index).invoke("zebra")
+    assert [document.id for document in found] == ["new"]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.write_text("not a folder")
@@ -284,7 +310,8 @@ def test_hybrid_is_the_fusion_of_both(index: SmallIndex) -> None:
     found = [to_hit(document) for document in hybrid.invoke(query)]
     assert {hit.id: hit.score for hit in found} == pytest.approx(dict(expected))
     cosines = {
-        row.id: row.vector @ np.array(index.embeddings.embed_query(query)) for row in index.store.scan()
+        row.id: row.vector @ np.array(index.embeddings.embed_query(query))
+        for row in index.store.scan()
     }
     for hit in found:
         assert hit.similarity == pytest.approx(cosines[hit.id], abs=1e-5)
