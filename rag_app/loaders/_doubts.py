@@ -55,6 +55,16 @@ def doubt_link(source: str, place: str, reason: str) -> Doubt:
     return Doubt("sources.path", wrong, remedy, partial(_is_or_inside, source))
 
 
+def doubt_failure(where: str, name: str, kin: str) -> Doubt:
+    """A source that could not be read whole; `kin` begins what it may have been called before."""
+    wrong = f"{name} could not be read whole"
+    return Doubt(where, wrong, "Mend that first.", partial(_begins, kin))
+
+
+def _begins(kin: str, origin: str) -> bool:
+    return origin.startswith(kin)
+
+
 def _is_left_to(glob: re.Pattern[str], left_out: frozenset[str], start: str, origin: str) -> bool:
     if origin in left_out:
         return True

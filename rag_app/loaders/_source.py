@@ -8,7 +8,7 @@ from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
 
 from rag_app.errors import SourceError
-from rag_app.parsers.parsed import Broken, Parsed, ParseError
+from rag_app.parsers.parsed import Broken, Parsed, ParseError, UnreadError
 from rag_app.types import Unreadable
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def to_documents(
                 yield Unreadable(name, piece.reason)
             else:
                 yield Document(piece.text, metadata={**metadata, **piece.metadata, "source": name})
-    except ParseError as error:
+    except (ParseError, UnreadError) as error:
         raise SourceError(source, str(error), remedy) from error
     if not found:
         raise SourceError(source, "no text", remedy)

@@ -22,6 +22,7 @@ from urllib.parse import quote, quote_plus
 from pydantic import ValidationError, ValidationInfo, field_validator
 
 from rag_app.errors import MissingPackageError, SourceError, UsageError
+from rag_app.loaders._doubts import doubt_failure
 from rag_app.options import OPERATIONAL, Field, Options, Secret
 from rag_app.spelling import did_you_mean
 from rag_app.types import Doubt, Origin, Unreadable
@@ -82,6 +83,7 @@ class Community:
 
     def __init__(self, config: Config) -> None:
         self._name = f"community:{config.loader}:{_digest(config.options)}"
+        self._whole = True
         self._secrets = [secret.get_secret_value() for secret in config.secrets.values()]
         made = _find_class(config.loader)
         _check_options(made, config)
@@ -106,8 +108,10 @@ class Community:
         yield Origin(self._name, None, self._load)
 
     def doubts(self) -> Sequence[Doubt]:
-        """None: a loader without a document, or with a warning, is an error."""
-        return ()
+        """Where it failed: with other options its documents had another origin before."""
+        if self._whole:
+            return ()
+        return (doubt_failure("sources.options", self._name, self._name.rpartition(":")[0]),)
 
     def _load(self) -> Iterator[Document | Unreadable]:
         """Its documents, each under a name of its own: a source that comes again gets a number.
@@ -116,6 +120,7 @@ class Community:
             SourceError: the loader failed, warned, or gave nothing; what it gave counts as read.
         """
         times: dict[str, int] = {}
+        self._whole = False
         try:
             with _Warnings() as warned:
                 documents = iter(self._loader.lazy_load())
@@ -138,6 +143,7 @@ class Community:
         if not times:
             remedy = "Check its options, or take the entry out of `sources`."
             raise SourceError(self._name, "the loader gave no documents", remedy)
+        self._whole = True
 
     def _name_apart(self, document: Document, times: dict[str, int]) -> Document | Unreadable:
         source = str(document.metadata.get("source") or self._name)

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, SecretStr, ValidationInfo
 
 from rag_app.errors import MissingPackageError, SourceError
 from rag_app.json_values import find_non_json
+from rag_app.loaders._doubts import doubt_failure
 from rag_app.options import OPERATIONAL, Field, Options, Secret
 from rag_app.parsers.parsed import name_column
 from rag_app.types import Doubt, Origin, Unreadable
@@ -100,6 +101,7 @@ class Rows:
         importlib.import_module("sqlalchemy")  # now, so that its absence is known when building
         self.config = config
         self.source = f"sql:{config.name}"
+        self._whole = True
 
     def close(self) -> None:
         """Nothing stays open between two loads."""
@@ -109,12 +111,13 @@ class Rows:
         yield Origin(self.source, None, self._load)
 
     def doubts(self) -> Sequence[Doubt]:
-        """None: a query without a row is an error."""
-        return ()
+        """Where the query failed: under another name its rows had another origin before."""
+        return () if self._whole else (doubt_failure("sources.query", self.source, "sql:"),)
 
     def _load(self) -> Iterator[Document | Unreadable]:
         from sqlalchemy.exc import SQLAlchemyError
 
+        self._whole = False
         engine = self._connect()
         try:
             with _open_read_only(engine) as connection:
@@ -122,6 +125,7 @@ class Rows:
                 connection.execution_options(**options)
                 with closing(connection.exec_driver_sql(self.config.query)) as rows:
                     yield from self._read(rows)
+            self._whole = True
         except SQLAlchemyError as error:
             raise self._wrap(error) from None  # its own text holds the statement and its values
         finally:

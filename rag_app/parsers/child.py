@@ -15,7 +15,7 @@ import weakref
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from rag_app.parsers.frames import read_frame, write_bytes, write_frame
-from rag_app.parsers.parsed import Broken, Parsed, ParseError
+from rag_app.parsers.parsed import Broken, Parsed, ParseError, UnreadError
 from rag_app.registry import missing_package
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Workers:
         """The documents of the file at `path`, read and checked against `sha256` by the child.
 
         Raises:
-            ParseError: it cannot be read, took too long or too much memory, or crashed its parser.
+            ParseError: it is damaged, took too long or too much memory, or crashed its parser.
+            UnreadError: the disk did not give it, or another version than asked for.
             MissingPackageError: the parser's package is not installed.
         """
         name = os.fsencode(path).decode("latin-1")  # file names need not be text
@@ -110,6 +111,8 @@ class Workers:
             raise ParseError(_too_big(self.max_memory_mb))
         if message["end"] == "unreadable":
             raise ParseError(message["reason"])
+        if message["end"] == "unread":
+            raise UnreadError(message["reason"])
         if message["end"] == "import":
             error = ImportError(message["reason"], name=message["package"])
             raise missing_package(self.where, self.extra, error)

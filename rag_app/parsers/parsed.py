@@ -35,6 +35,10 @@ class ParseError(Exception):
     """The file cannot be read; the message is the reason, in words for its owner."""
 
 
+class UnreadError(Exception):
+    """The file could not be read now, whatever it holds; the message is the reason."""
+
+
 Parse: TypeAlias = Callable[[bytes, Mapping[str, Any]], Iterator[Parsed | Broken]]
 """Every format's `parse(data, options)`: the bytes of one file to its documents."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rag_app.parsers.frames import read_frame, write_frame
-from rag_app.parsers.parsed import Broken, Parse, Parsed, ParseError
+from rag_app.parsers.parsed import Broken, Parse, Parsed, ParseError, UnreadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,6 +90,8 @@ def _answer(out: IO[bytes], request: dict[str, Any], body: bytes | None) -> bool
         last = {"end": "memory"}
     except ParseError as error:
         last = {"end": "unreadable", "reason": str(error)}
+    except UnreadError as error:
+        last = {"end": "unread", "reason": str(error)}
     except ImportError as error:
         last = {"end": "import", "reason": str(error), "package": _absent(error)}
     except BrokenPipeError:
@@ -113,9 +115,9 @@ def _read(path: str, sha256: str) -> bytes:
     try:
         data = Path(os.fsdecode(path.encode("latin-1"))).read_bytes()
     except OSError as error:
-        raise ParseError(f"cannot be read: {error.strerror}") from error
+        raise UnreadError(f"cannot be read: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ParseError("was changed while it was being read; ingest again")
+        raise UnreadError("was changed while it was being read; ingest again")
     return data
 
 

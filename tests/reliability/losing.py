@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 import rag_app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rag_app.types import IngestReport
@@ -70,3 +71,29 @@ class Losing:
         assert named, "nothing is reported"
         assert all(re.search(words, each) for each in named), named
         return [each.source for each in report.quarantine]
+
+
+def make_docs(folder: Path) -> Path:
+    """Forty documents: `team` has three of them, and two are no Markdown."""
+    docs = folder / "docs"
+    for name, count in (("a", 18), ("b", 17), ("team", 3)):
+        (docs / name).mkdir(parents=True)
+        for number in range(count):
+            words = f"Paragraph {number} of {name} tells of {name}{number}.\n"
+            (docs / name / f"{number:02}.md").write_text(words)
+    for name in ("x", "y"):
+        (docs / f"{name}.txt").write_text(f"The note {name} is plain.\n")
+    return docs
+
+
+def index_docs(docs: Path) -> Losing:
+    """The index of `docs`, filled."""
+    made = Losing(docs.parent, {"kind": "files", "path": str(docs)})
+    assert made.ingest().indexed == 40
+    return made
+
+
+def remake(path: Path, make: Callable[[Path], object]) -> None:
+    """Something else in the place of a file or folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make(path)

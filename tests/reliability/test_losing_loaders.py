@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rag_app.errors import IndexStateError
 from tests.http_server import Answer, Hangup, HttpServer, Refusal, Request, Stream
 from tests.reliability.losing import Losing
 
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def make_vault(folder: Path) -> Losing:
+def make_vault(folder: Path, *, collect_metadata: bool = False) -> Losing:
     """Thirty notes that ObsidianLoader reads one after the other."""
     vault = folder / "vault"
     vault.mkdir()
     for number in range(30):
         (vault / f"{number:02}.md").write_text(f"The note {number} tells of {number}.\n")
-    options = {"path": str(vault), "collect_metadata": False}
+    options = {"path": str(vault), "collect_metadata": collect_metadata}
     index = Losing(folder, {"kind": "community", "loader": "ObsidianLoader", "options": options})
     assert index.ingest().indexed == 30
     return index
@@ -45,11 +46,17 @@ def test_a_loader_that_gives_nothing_keeps_all_documents(tmp_path: Path) -> None
 
 
 def test_a_loader_that_warns_and_goes_on_keeps_all_documents(tmp_path: Path) -> None:
-    index = make_vault(tmp_path)
+    index = make_vault(tmp_path, collect_metadata=True)
     (tmp_path / "vault" / "07.md").unlink()
     (tmp_path / "vault" / "08.md").write_text("---\nwrong: [\n---\nThe note 8 tells of 8.\n")
-    index.sources[0]["options"]["collect_metadata"] = True
     index.quarantine("the loader went on after a warning: Encountered non-yaml frontmatter")
+
+
+def test_a_loader_that_fails_under_other_options_keeps_all_documents(tmp_path: Path) -> None:
+    index = make_vault(tmp_path)
+    (tmp_path / "vault" / "07.md").write_bytes(b"\xff\xfe\xff")
+    index.sources[0]["options"]["collect_metadata"] = True
+    index.refuse(IndexStateError, "community:ObsidianLoader:.* could not be read whole")
 
 
 def test_what_a_loader_leaves_out_in_silence_is_a_deletion(tmp_path: Path) -> None:

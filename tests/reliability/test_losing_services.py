@@ -1,14 +1,12 @@
-"""Every way to lose a bucket, a table, a page or another loader's source: nothing is deleted.
+"""Every way to lose a bucket or a table without meaning it: nothing leaves the index because of it.
 
-S3 is moto's HTTP server behind a gate that damages answers; PostgreSQL is the real one; web pages
-come from a server of this machine.
+S3 is moto's HTTP server behind a gate that damages answers; PostgreSQL is the real one.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +15,7 @@ import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
 
-from rag_app.errors import SourceError
-from tests.http_server import Answer, Hangup, HttpServer, Refusal, Request, Stream
+from rag_app.errors import IndexStateError, SourceError
 from tests.postgres_server import PostgresServer
 from tests.reliability.losing import Losing
 from tests.reliability.s3_gate import Fault, S3Gate
@@ -214,6 +211,15 @@ def test_a_table_that_is_lost_keeps_its_rows(table: Any, way: str) -> None:
     index.quarantine(words)
 
 
+def test_a_query_that_fails_under_another_name_keeps_its_rows(table: Any) -> None:
+    connection, index = table
+    connection.execute("DELETE FROM notes WHERE id > 3")
+    assert index.ingest(allow_delete=True).deleted == 1197
+    connection.execute("TRUNCATE notes")
+    index.sources[0]["name"] = "texts"
+    index.refuse(IndexStateError, "sql:texts could not be read whole")
+
+
 def test_rows_that_were_deleted_leave_the_index(table: Any) -> None:
     connection, index = table
     connection.execute("DELETE FROM notes WHERE id % 10 = 0")
@@ -251,103 +257,3 @@ def test_a_database_file_that_is_lost_keeps_its_rows(tmp_path: Path, way: str) -
     lose, words = SQLITE[way]
     lose(file)
     index.quarantine(words)
-
-
-# -- pages ---------------------------------------------------------------------------------------
-
-
-class Site(HttpServer):
-    """Answers with `pages[path]`: a text is a page of HTML."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pages: dict[str, str | Answer] = {}
-
-    def answer(self, method: str, request: Request) -> Answer:
-        page = self.pages.get(request.path, Refusal(404, "no such page"))
-        return Stream("text/html", [page]) if isinstance(page, str) else page
-
-
-def write_page(name: str) -> str:
-    words = f"The page {name} tells of {name} in many words. " * 10
-    return f"<html><head><title>{name}</title></head><body><article><p>{words}</article>"
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
-def web(tmp_path: Path, site: Site) -> Losing:
-    """The index of three pages, filled."""
-    site.pages = {f"/{name}": write_page(name) for name in ("one", "two", "three")}
-    urls = [site.url + path for path in site.pages]
-    host = site.url.removeprefix("http://")
-    index = Losing(tmp_path, {"kind": "web", "urls": urls, "allow_hosts": [host], "timeout": 2})
-    assert index.ingest().indexed == 3
-    return index
-
-
-def drip() -> Iterator[str]:
-    yield "<html>"
-    time.sleep(3)
-    yield "late"
-
-
-def break_off() -> Iterator[str]:
-    yield "<html><body><p>The page two te"
-    raise ConnectionResetError
-
-
-LOGIN = "<html><form><input name=user><input type='password' name=word></form></html>"
-PAGE: dict[str, tuple[Callable[[], str | Answer], str]] = {
-    "not found": (lambda: Refusal(404, ""), "answered 404"),
-    "gone": (lambda: Refusal(410, ""), "answered 410"),
-    "denied": (lambda: Refusal(403, ""), "answered 403"),
-    "failing": (lambda: Refusal(500, ""), "answered 500"),
-    "busy": (lambda: Refusal(503, "", {"Retry-After": "1"}), "answered 503"),
-    "no content": (lambda: Refusal(204, ""), "answered 204"),
-    "reset": (Hangup, "cannot be reached"),
-    "slow": (lambda: Stream("text/html", drip()), "took over 2 s"),
-    "cut": (lambda: Stream("text/html", break_off()), "cannot be reached"),
-    "empty": (lambda: Stream("text/html", []), "is empty|no text"),
-    "another kind": (lambda: {"status": "maintenance"}, "content type is 'application/json'"),
-    "a log-in page": (
-        lambda: Refusal(302, "", {"Location": "/welcome?next=/two"}),
-        "leads to http://[0-9.:]+/welcome, which asks to log in",
-    ),
-    "a log-in page without a password": (
-        lambda: Refusal(302, "", {"Location": "/oauth/sign-in"}),
-        "leads to http://[0-9.:]+/oauth/sign-in, which asks to log in",
-    ),
-    "a circle": (lambda: Refusal(302, "", {"Location": "/two"}), "redirects more than 5 times"),
-}
-
-
-@pytest.mark.parametrize("way", PAGE)
-def test_a_page_that_is_lost_is_named_and_kept(web: Losing, site: Site, way: str) -> None:
-    make, words = PAGE[way]
-    site.pages |= {
-        "/two": make(),
-        "/welcome?next=/two": LOGIN,
-        "/oauth/sign-in": write_page("who are you"),
-    }
-    assert web.quarantine(words) == [f"{site.url}/two"]
-
-
-def test_a_site_that_is_down_keeps_all_its_pages(web: Losing, site: Site) -> None:
-    site.pages = dict.fromkeys(site.pages, Hangup())
-    assert len(web.quarantine("cannot be reached")) == 3
-
-
-def test_a_page_that_moved_is_read_where_it_is(web: Losing, site: Site) -> None:
-    site.pages |= {"/two": Refusal(301, "", {"Location": "/zwei"}), "/zwei": write_page("two")}
-    assert web.ingest().unchanged == 3
-
-
-def test_a_page_taken_from_the_list_leaves_the_index(web: Losing) -> None:
-    web.sources[0]["urls"].pop()
-    report = web.ingest()
-    assert (report.deleted, report.unchanged) == (1, 2)
