@@ -246,6 +246,11 @@ def render_table(results: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def readme_table() -> str:
+    """`render_table` of the figures that were recorded last."""
+    return render_table(json.loads(RESULTS.read_text(encoding="utf-8")))
+
+
 def record(results: dict[str, Any]) -> None:
     """Keep the figures; those of other systems and stores stay as they are."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"systems": {}}
