@@ -15,6 +15,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -56,6 +57,7 @@ def main() -> None:
         "--searches", type=int, default=100, help="chunks searched by their own vector; 0 for all"
     )
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     kills, number = 0, given.start
     with Crashes(given.system, given.store, given.seed, given.searches or None) as crashes:
         while kills < given.kills:
