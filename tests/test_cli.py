@@ -170,6 +170,48 @@ def test_what_cannot_be_done_together_is_refused(
     assert words in done.stderr
 
 
+def test_a_migration_is_planned_done_and_rolled_back(run: Run, tmp_path: Path) -> None:
+    run("init")
+    run("ingest")
+    config = (tmp_path / "rag-app.yaml").read_text()
+    assert "embeddings: minilm" in config
+    (tmp_path / "new.yaml").write_text(config.replace("embeddings: minilm", "embeddings: hashing"))
+    plan = run("migrate", "--to", "new.yaml", "--plan").stdout
+    assert "changes: embeddings: minilm -> hashing" in plan
+    assert json.loads(run("index", "list", "--json").stdout)["generations"][-1]["number"] == 1
+
+    done = run("migrate", "--to", "new.yaml", "--cases", "cases.jsonl", "--accept-worse", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["before"], report["generation"]) == (1, 2)
+    assert (report["documents"], report["copied"]) == (3, 0)
+    assert len(report["recall"]) == 2
+    assert run("search", "vacation").returncode == 5
+    assert run("search", "vacation", "-c", "new.yaml").returncode == 0
+
+    assert run("index", "rollback", "-c", "new.yaml").returncode == 0
+    assert run("search", "vacation").returncode == 0
+    assert run("search", "vacation", "-c", "new.yaml").returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--to", "rag-app.yaml"], "already is as that config says"),
+        (["--to", "nowhere.yaml"], "nowhere.yaml"),
+        (["--to", "rag-app.yaml", "--plan", "--max-cost", "1"], "--plan"),
+        (["--to", "rag-app.yaml", "--accept-worse"], "--cases"),
+        ([], "--to"),
+    ],
+)
+def test_a_migration_that_makes_no_sense_is_refused(
+    run: Run, handbook: Path, args: list[str], words: str
+) -> None:
+    done = run("migrate", *args, cwd=handbook)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
 def test_an_index_that_another_process_writes_ends_with_four(run: Run, tmp_path: Path) -> None:
     run("init")
     run("ingest")

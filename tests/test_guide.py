@@ -254,9 +254,13 @@ def take(args: list[str]) -> None:
     if args[0].startswith("-"):
         assert args[0] in {option for param in group.params for option in param.opts}
         return
-    command = group.get_command(context, args[0])
-    assert command is not None, f"no command {args[0]}"
-    command.make_context(args[0], args[1:], parent=context)
+    command: click.Command | None = group
+    while isinstance(command, click.Group):
+        name, *args = args
+        command = command.get_command(context, name)
+        assert command is not None, f"no command {name}"
+    assert command is not None
+    command.make_context(name, args, parent=context)
 
 
 @pytest.mark.parametrize("block", find_blocks("json"))

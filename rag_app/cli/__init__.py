@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "Validate the config, then prove that each part works.",
     "ingest": "Make the index hold what the sources hold now.",
     "index": "List, roll back, export and import what the index serves.",
+    "migrate": "Change the model, the splitter or the store, with searches answered throughout.",
     "doctor": "Name what is damaged in the index, and mend it.",
     "search": "Find chunks, with their scores.",
     "ask": "Answer a question from the documents, with citations.",
