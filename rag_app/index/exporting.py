@@ -15,7 +15,6 @@ import numpy as np
 
 from rag_app.errors import IndexStateError
 from rag_app.index.database import in_parts, names
-from rag_app.index.failpoints import reach
 from rag_app.index.identity import PROBES
 from rag_app.index.manifest import now
 from rag_app.index.portable import (
@@ -89,7 +88,6 @@ def export_index(
         if is_zip(target):
             made = pack(folder, beside / "zip", progress)
         sync(made)
-        reach("exported")
         put(made, target, beside / "before", force=force)
     counts, size = header.counts, measure(target)
     return ExportReport(

@@ -73,6 +73,7 @@ def import_index(
         if served is not None and not replace:
             raise _occupied(index, served)
         portable.check(progress)
+        vectors = FileVectors(portable.vectors, portable.find_rows())
         _require_probes(index, portable)
         generation = _choose_generation(index, portable, replace=replace)
         journal, store = index.journal(generation), index.open(generation.collection)
@@ -80,7 +81,6 @@ def import_index(
         _plan(journal, portable)
         if waiting:
             tell_resumption(journal, progress)
-        vectors = FileVectors(portable.vectors, portable.find_rows())
         embedding = Embedding(_NoModel(portable.place), vectors)
         writing = Writing(journal, store, embedding, [], _name_stage(progress))
         writing.write()
