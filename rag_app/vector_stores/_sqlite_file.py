@@ -105,11 +105,13 @@ def remedy(error: Exception) -> str:
     words = str(error)
     if "locked" in words:
         return "Another process is writing: wait for it, or raise vector_store.wait_seconds."
-    if any(each in words for each in ("not a database", "malformed", "decode", "I/O")):
+    if any(each in words for each in ("not a database", "malformed", "decode")):
         return (
             "The file is damaged or no store: choose another path, restore it from a copy, or "
             "remove it and run: rag-app ingest --rebuild"
         )
+    if "I/O" in words:
+        return "The disk failed: see the system's log, then run it again. What was there is kept."
     if "full" in words or "No space" in words:
         return "Make room on the disk."
     return "Check vector_store.path, and that you may write to its folder."
