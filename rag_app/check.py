@@ -139,7 +139,7 @@ def _keep_a_chunk(app: RagApp) -> str:
 
 def _build_retriever(app: RagApp) -> str:
     _ = app.retriever
-    if app.index.manifest.served() is None:
+    if not app.index.manifest.generations():
         return "built; the index is empty, run: rag-app ingest"
     count = app.index.read(lambda view: view.count())
     return f"ready; {count} chunks in the index"

@@ -425,6 +425,22 @@ class TestPlan:
             assert plan.saved > (plan.cost or 0)
         assert len(server.requests) == asked
 
+    def test_what_the_store_has_vectors_of_costs_nothing_without_a_cache(
+        self, folder: Path, server: OpenAIServer
+    ) -> None:
+        config = make_config(folder, server.url, index={"path": str(folder / "r"), "cache": False})
+        with rag_app.load(config) as app:
+            app.ingest()
+            changed = folder / "docs" / "5.txt"
+            new = "One new chunk has so many words of its own that no other can take them in."
+            changed.write_text(f"{changed.read_text()}\n\n{new}")
+            plan = app.plan()
+            assert (plan.chunks, plan.held, plan.embed) == (6, 5, 1)
+            assert plan.cost is not None
+            report = app.ingest(max_cost=plan.cost)
+            assert (report.embedded, report.chunks_total) == (1, 51)
+        assert set(count_embedded(server).values()) == {1}
+
     def test_counts_what_an_interrupted_ingest_left(
         self, folder: Path, server: OpenAIServer
     ) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import rag_app
 from rag_app import registry
 from rag_app.errors import IncompleteError, ModelError, UsageError
+from rag_app.index.identity import PROBES
 from rag_app.remote import Pacer
 from tests.faults import FaultyCohere, FaultyOpenAI
 from tests.http_server import Refusal, Request, embed_words
@@ -322,7 +323,7 @@ def test_a_faulty_service_costs_time_and_nothing_else(kind: str, tmp_path: Path)
             assert refused.source == "poison.txt"
             assert "cannot be processed" in refused.reason
             assert (report.seen, report.indexed) == (101, 100)
-            assert server.embedded.keys() == texts
+            assert server.embedded.keys() == texts | set(PROBES)
             assert set(server.embedded.values()) == {1}
             assert server.count_within(6) <= 480 / 60 * 6 + 1
             times = [request.at for request in server.requests]

@@ -99,8 +99,9 @@ def test_vectors_of_one_server_are_not_found_for_another(kind: str, tmp_path: Pa
         for server, index in ((one, "first"), (other, "second"), (one, "third")):
             with load(tmp_path, kind, server.url, index) as app:
                 app.ingest()
-    assert len(other.requests) == 1
-    assert len(one.requests) == 1
+    # A request for the document; one for the probe sentences of each index.
+    assert len(other.requests) == 1 + 1
+    assert len(one.requests) == 1 + 2
 
 
 @pytest.mark.parametrize(

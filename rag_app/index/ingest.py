@@ -62,7 +62,8 @@ def ingest(
         prepare: called before anything is published; reads of the index then see what will be.
 
     Raises:
-        BudgetError: more would be spent. Nothing was sent when the estimate of all was too high.
+        BudgetError: more would be spent. No document's text was sent when the estimate of all was
+            too high.
         LockedError: another process is writing.
         IdentityError: the index holds vectors of another embedding model; before any write.
         SourceError: a source cannot be listed; nothing was deleted.
@@ -71,10 +72,10 @@ def ingest(
     """
     start = time.perf_counter()
     with index.writing() as require_held:
+        embedding = Embedding(index.embeddings, index.cache, max_cost)
         generation = choose_generation(index, "rebuild" if rebuild else "ingest")
         journal, store = index.journal(generation), index.open(generation.collection)
         waiting = journal.count()["planned"]
-        embedding = Embedding(index.embeddings, index.cache, max_cost)
         reading = Reading(
             journal,
             splitter,
@@ -83,23 +84,14 @@ def ingest(
             plan=journal.plan,
             retry_quarantined=retry_quarantined,
         )
-        found = reading.read(sources)
-        if not allow_delete:
-            refuse_loss(index, journal, found)
-        journal.abandon(_unwanted(journal, found))
-        journal.take_away(found.gone)
-        embedding.require_budget_for(journal.staged_texts())
+        found = read(index, journal, reading, sources, allow_delete=allow_delete)
+        writing = Writing(journal, store, embedding, [(journal, store)], progress)
+        embedding.require_budget_for(writing.texts_to_embed())
         if waiting:
             tell_resumption(journal, progress)
-        writing = Writing(journal, store, embedding, [(journal, store)], progress)
         writing.write()
         publish(index, generation, journal, prepare, require_held)
-        writing.prune()
-        if rebuild:
-            drop_others(index, generation)
-        journal.sweep()
-        total = journal.count()["served"]
-        index.require_count(store, total)
+        total = finish(index, generation, writing, alone=rebuild)
         return _report(found, writing, total, time.perf_counter() - start)
 
 
@@ -157,6 +149,43 @@ def begin_generation(index: Index, purpose: Purpose) -> Generation:
             )
         store.drop()
     return made
+
+
+def read(
+    index: Index,
+    journal: Journal,
+    reading: Reading,
+    sources: Sequence[Source],
+    *,
+    allow_delete: bool,
+) -> Findings:
+    """Read all there is, and note what is gone, once that was seen not to be a loss.
+
+    Raises:
+        IndexStateError: as `refuse_loss`.
+    """
+    found = reading.read(sources)
+    if not allow_delete:
+        refuse_loss(index, journal, found)
+    journal.abandon(_unwanted(journal, found))
+    journal.take_away(found.gone)
+    return found
+
+
+def finish(index: Index, generation: Generation, writing: Writing, *, alone: bool) -> int:
+    """Remove what is no longer served, `alone` other generations too; how many chunks are served.
+
+    Raises:
+        IndexStateError: the store holds fewer.
+    """
+    journal = index.journal(generation)
+    writing.prune()
+    if alone:
+        drop_others(index, generation)
+    journal.sweep()
+    total = journal.count()["served"]
+    index.require_count(index.open(generation.collection), total)
+    return total
 
 
 def refuse_loss(index: Index, journal: Journal, found: Findings) -> None:

@@ -128,21 +128,21 @@ class Journal:
             for id, source, place, words, metadata in rows
         ]
 
-    def staged_texts(self, without: Collection[str] = ()) -> Iterator[list[str]]:
-        """The texts that wait to be written, some at a time, but for documents in `without`."""
+    def staged_texts(self) -> Iterator[list[tuple[str, str]]]:
+        """Source and text of what waits to be written, some at a time."""
         query = (
             "SELECT source, place, text FROM staged WHERE {g} AND (source > :source OR "
             "(source = :source AND place > :place)) ORDER BY source, place LIMIT 500"
         )
         source, place = "", -1
         while rows := self._read(query, source=source, place=place):
-            yield [row[2] for row in rows if row[0] not in without]
+            yield [(row[0], row[2]) for row in rows]
             source, place = rows[-1][:2]
 
-    def staged_ids(self, source: str) -> list[tuple[str, str]]:
-        """Id and text of each chunk of a document that waits to be written."""
-        query = "SELECT id, text FROM staged WHERE {g} AND source = :source ORDER BY place"
-        return list(map(tuple, self._read(query, source=source)))
+    def staged_texts_of(self, source: str) -> list[str]:
+        """The texts of a document that wait to be written."""
+        query = "SELECT text FROM staged WHERE {g} AND source = :source ORDER BY place"
+        return [row[0] for row in self._read(query, source=source)]
 
     def doomed(self, limit: int) -> list[str]:
         """Ids that are to be deleted from the store."""
@@ -160,6 +160,16 @@ class Journal:
             for source, origin, data, metadata in rows:
                 yield StoredDocument(source, origin, unpack(data), json.loads(metadata))
             last = rows[-1][0]
+
+    def find_stored(self, source: str) -> StoredDocument | None:
+        """A published document as it was read."""
+        query = (
+            "SELECT origin, data, metadata FROM documents JOIN contents ON key = content "
+            "WHERE {g} AND version IS NOT NULL AND source = :source"
+        )
+        for origin, data, metadata in self._read(query, source=source):
+            return StoredDocument(source, origin, unpack(data), json.loads(metadata))
+        return None
 
     # -- what changes ------------------------------------------------------------------------
 

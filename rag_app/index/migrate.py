@@ -79,11 +79,10 @@ def migrate(
         at_hand = [(journal, store)]
         if served.identity == index.identity:
             at_hand.append((before, index.open_recorded(served)))
-        else:
-            embedding.require_budget_for(journal.staged_texts())
+        writing = Writing(journal, store, embedding, at_hand, progress)
+        embedding.require_budget_for(writing.texts_to_embed())
         if waiting:
             tell_resumption(journal, progress)
-        writing = Writing(journal, store, embedding, at_hand, progress)
         writing.write()
         if writing.refused:
             raise _refused(index, writing)

@@ -1,12 +1,14 @@
 """What an ingest would do and cost, without asking anybody outside.
 
-Reads the sources as an ingest does, and compares with the manifest and the embedding cache. What
-the vector store holds is taken from the manifest.
+Reads the sources as an ingest does, and compares with the manifest and the embedding cache. Which
+texts the vector store has vectors of is told by the manifest's documents, cut as they were.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from langchain_core.documents import Document
 
 from rag_app.index.embed import name_text
 from rag_app.index.read import Reading
@@ -40,7 +42,8 @@ def plan(
     """
     generation = _find_generation(index)
     journal = None if generation is None else index.journal(generation)
-    counting = _Counting(index, journal)
+    known = generation is not None and generation.splitter == index.splitter
+    counting = _Counting(index, journal, splitter if known else None)
     reading = Reading(
         journal,
         splitter,
@@ -94,11 +97,14 @@ class _Counting:
 
     Args:
         journal: of the generation whose vectors can be kept; None when there is none.
+        splitter: as the chunks of that generation were cut; None when it cannot be told.
     """
 
-    def __init__(self, index: Index, journal: Journal | None) -> None:
+    def __init__(
+        self, index: Index, journal: Journal | None, splitter: TextSplitter | None
+    ) -> None:
         self.chunks = self.held = self.cached = self.embed = self.tokens = self.saved_tokens = 0
-        self._index, self._journal = index, journal
+        self._index, self._journal, self._splitter = index, journal, splitter
         self._seen: set[bytes] = set()
         self._named: set[str] = set()
 
@@ -106,20 +112,18 @@ class _Counting:
         """Count documents that would be planned."""
         for document in notes.documents:
             self._named.add(document.source)
-            self._count([(c.id, c.text) for c in document.chunks], document.source)
+            self._count([chunk.text for chunk in document.chunks], document.source)
 
     def take_waiting(self, journal: Journal, without: set[str]) -> None:
         """Count what an interrupted ingest left planned and reading found unchanged since."""
         for documents in journal.documents().values():
             for source, known in documents.items():
                 if known.planned is not None and source not in self._named | without:
-                    self._count(journal.staged_ids(source), source)
+                    self._count(journal.staged_texts_of(source), source)
 
-    def _count(self, chunks: Sequence[tuple[str, str]], source: str) -> None:
-        written: set[str] = set()
-        if self._journal is not None:
-            written = self._journal.served_ids([source]).get(source, written)
-        texts = [text for id, text in chunks if id not in written]
+    def _count(self, chunks: Sequence[str], source: str) -> None:
+        held = self._find_held(source)
+        texts = [text for text in chunks if text not in held]
         self.chunks += len(chunks)
         self.held += len(chunks) - len(texts)
         named = {name_text(text): text for text in texts}
@@ -135,8 +139,19 @@ class _Counting:
                 self.embed += 1
                 self.tokens += count(text)
 
+    def _find_held(self, source: str) -> set[str]:
+        """The texts of a document whose vectors the store has."""
+        if self._journal is None or self._splitter is None:
+            return set()
+        stored = self._journal.find_stored(source)
+        if stored is None:
+            return set()
+        document = Document(stored.text, metadata=stored.metadata)
+        return {piece.page_content for piece in self._splitter.split_documents([document])}
+
 
 def estimate_cost(model: Any, tokens: int) -> float | None:
+    """US dollars for so many tokens; None when the price is not known."""
     if not hasattr(model, "usage"):
         return 0.0  # it runs in this process
     return None if model.price is None else float(tokens * model.price / 1e6)

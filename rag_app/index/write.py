@@ -15,7 +15,7 @@ from rag_app.rows import Row, normalise
 from rag_app.types import Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -63,6 +63,12 @@ class Writing:
         self._at_hand = at_hand
         self._progress = progress
         self._held: dict[str, dict[str, Vector]] = {}
+
+    def texts_to_embed(self) -> Iterator[list[str]]:
+        """The texts that are staged and have no vector at hand, some at a time."""
+        for page in self._journal.staged_texts():
+            self._find_held({source for source, _ in page})
+            yield [text for source, text in page if text not in self._held[source]]
 
     def write(self) -> None:
         """Embed and write every chunk that is staged."""
