@@ -201,7 +201,8 @@ class Files:
     def _walk(self, folder: Path) -> Iterator[Path]:
         for place, folders, names in os.walk(folder, onerror=_raise):
             if not any(self.config.hidden or name[0] != "." for name in (*folders, *names)):
-                source = self.config.prefix + self._relate(Path(place))
+                relative = unicodedata.normalize("NFC", self._relate(Path(place)))
+                source = self.config.prefix + relative
                 self._doubts.append(doubt_folder(source, place))
             yield from (Path(place, name) for name in names)
             left_out = [name for name in folders if self._stays_outside(place, name)]
@@ -212,15 +213,14 @@ class Files:
         return (name.startswith(".") and not self.config.hidden) or Path(place, name).is_symlink()
 
     def _judge(self, path: Path, taken: set[str]) -> _Found:
-        source = self._name(decode_name(path.relative_to(self.config.path).as_posix()), taken)
-        excluded = self._why_excluded(path, self._relate(path))
-        broken = None if excluded else why_broken(path)
+        relative = self._relate(path)
+        source, link = self._name(relative, taken), path.is_symlink()
+        excluded = self._why_excluded(path, unicodedata.normalize("NFC", relative), link)
+        broken = None if excluded else why_broken(path, link)
         return _Found(path, source, excluded, broken)
 
     def _relate(self, path: Path) -> str:
-        """The name that the globs see."""
-        relative = decode_name(path.relative_to(self.config.path).as_posix())
-        return unicodedata.normalize("NFC", relative)
+        return decode_name(path.relative_to(self.config.path).as_posix())
 
     def _name(self, relative: str, taken: set[str]) -> str:
         name = self.config.prefix + unicodedata.normalize("NFC", relative)
@@ -228,12 +228,12 @@ class Files:
         taken.add(name)
         return name
 
-    def _why_excluded(self, path: Path, relative: str) -> str | None:
+    def _why_excluded(self, path: Path, relative: str, link: bool) -> str | None:
         if path.name.startswith(".") and not self.config.hidden:
             return "hidden: its name begins with a dot"
-        if path.is_symlink() and path.is_dir():
+        if link and path.is_dir():
             return "a link to a folder, which is not followed"
-        if path.is_symlink() and not is_inside(path, self.config.path):
+        if link and not is_inside(path, self.config.path):
             return "a link out of the folder, which is not followed"
         if not any(glob.fullmatch(relative) for glob in self._include):
             return _UNMATCHED

@@ -44,5 +44,7 @@ FORMATS: dict[str, Format] = {
 def find_format(name: str) -> Format | None:
     """The format of a file called `name`, or None when its ending is not in the table."""
     lower = name.lower()
-    endings = sorted(FORMATS, key=len, reverse=True)
-    return next((FORMATS[ending] for ending in endings if lower.endswith(ending)), None)
+    return next((FORMATS[ending] for ending in _ENDINGS if lower.endswith(ending)), None)
+
+
+_ENDINGS = sorted(FORMATS, key=len, reverse=True)
