@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
 from rag_app.errors import IndexStateError, UsageError
 from rag_app.index.migrate import inform
 
@@ -76,6 +74,8 @@ def _measure_manifest(index: Index) -> int:
     database = index.manifest.database
     if not database.on_server:
         return sum(path.stat().st_size for path in index.folder.glob("manifest.sqlite*"))
+    from sqlalchemy import text
+
     with database.reading() as connection:
         return int(connection.execute(text(_SIZE)).scalar() or 0)
 
