@@ -317,7 +317,8 @@ class SqliteRows(ABC, Generic[S]):
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(self.place, f"{self._path}: {error}", remedy(error)) from error
+            words = str(error).partition(" with text ")[0]  # what follows is of a document
+            raise StoreError(self.place, f"{self._path}: {words}", remedy(error)) from error
 
 
 def _encode(row: Row) -> tuple[bytes, str, str, int, int, int]:
