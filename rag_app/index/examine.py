@@ -177,8 +177,6 @@ class Examination:
     def _fits(self, generation: Generation) -> bool:
         if generation.probes is not None:
             self.dimension = len(generation.probes) // 4 // len(PROBES)
-        if generation.revision and generation.splitter != self.index.splitter:
-            self.ledger.tell("other-splitter")
         try:
             self.index.require_fit(generation)
         except IdentityError as error:
@@ -188,6 +186,8 @@ class Examination:
             self.ledger.explain("other-store", error)
             return False
         if self._model is not None:
+            if generation.revision and generation.splitter != self.index.splitter:
+                self.ledger.tell("other-splitter")
             self._check_probes(generation)
         return True
 
@@ -232,7 +232,7 @@ class Examination:
         ids = set(moment.connection.execute(text(statement), {"g": self._number}).scalars())
         self.chunks = len(ids)
         if not self.index.in_memory:
-            revision = f"{moment.uid}-{self._number}-{self.generation.revision}"
+            revision = f"{moment.uid}-{self._number}-{self.generation.stamp}"
             examine_words(self.index.folder, revision, ids, self.ledger)
 
     def _compare_sources(self, sources: Sequence[Source]) -> None:

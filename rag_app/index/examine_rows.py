@@ -102,7 +102,7 @@ class Rows:
         self._tell_apart(connection, strange)
         count = sum(map(len, self.unknown.values()))
         kind = "foreign-rows" if 2 * count > self.count else "unknown-rows"
-        for listed, name in ((self.copies, "duplicate-rows"), (self.unknown, kind)):
+        for listed, name in ((self.copies, "copied-rows"), (self.unknown, kind)):
             for document, ids in listed.items():
                 for id in ids:
                     self._ledger.add(name, document, id)

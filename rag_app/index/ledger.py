@@ -42,7 +42,10 @@ KINDS: Final[dict[str, Kind]] = {
     "missing-chunks": Kind(True, "chunks", "are published, but the store has no such row", FIX),
     "altered-rows": Kind(True, "rows", "do not hold what was written", FIX),
     "empty-rows": Kind(True, "rows", "have no text", FIX),
-    "duplicate-rows": Kind(True, "rows", "are there twice, or copies under another id", FIX),
+    "duplicate-rows": Kind(True, "rows", "are there more than once", FIX),
+    "copied-rows": Kind(
+        True, "rows", "are copies of others under ids that nothing is known of", FIX
+    ),
     "unknown-rows": Kind(True, "rows", "are in the store, but nothing is known of them", FIX),
     "foreign-rows": Kind(
         True,

@@ -7,6 +7,7 @@ writer's lock. Killed at any moment, it goes on when it is run again.
 
 from __future__ import annotations
 
+import uuid
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -140,7 +141,7 @@ class Mending:
                 ):
                     wanted.setdefault(source, set()).add(id)
             return
-        self._delete(self._ledger.ids("unknown-rows", "duplicate-rows"))
+        self._delete(self._ledger.ids("unknown-rows", "copied-rows", "duplicate-rows"))
 
     def _delete(self, found: Ids) -> None:
         ids = [id for listed in found.values() for id in sorted(listed)]
@@ -248,7 +249,7 @@ class Mending:
                 for statement in _READ_AGAIN:
                     _run(connection, statement.format(names(part)), given | part)
             if gone or self._has_other_words():
-                _run(connection, _RAISE, given)
+                _run(connection, _RAISE, given | {"stamp": uuid.uuid4().hex[:16]})
 
     def _has_other_words(self) -> bool:
         """Whether word indexes may have been made of texts that were wrong."""
@@ -284,4 +285,4 @@ _READ_AGAIN: Final = (
     f"UPDATE documents SET version = '{READ_AGAIN}' "
     "WHERE generation = :g AND source IN ({}) AND version IS NOT NULL",
 )
-_RAISE: Final = "UPDATE generations SET revision = revision + 1 WHERE number = :g"
+_RAISE: Final = "UPDATE generations SET revision = revision + 1, stamp = :stamp WHERE number = :g"
