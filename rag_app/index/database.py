@@ -106,7 +106,8 @@ _table(
     _key("id"),
     _value("source", null=False),
     _value("state", Integer, null=False),
-    Index("chunks_by_source", "generation", "source"),
+    # With the state: without it SQLite walks the whole generation for one document's chunks.
+    Index("chunks_by_source", "generation", "source", "state"),
     Index("chunks_by_state", "generation", "state"),
 )
 _table(
