@@ -39,6 +39,7 @@ bench: .venv/.dev ## Benchmarks beside peers, as ratios
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/embedding_throughput.py
 	$(BIN)/python benchmarks/store_cost.py
+	$(BIN)/python benchmarks/ingest_scale.py
 
 format: .venv/.dev ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
