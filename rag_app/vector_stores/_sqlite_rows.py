@@ -329,5 +329,5 @@ def _encode(row: Row) -> tuple[bytes, str, str, int, int, int]:
 
 
 def _decode(id: str, text: str, vector: bytes, metadata: str, *sums: int) -> Row:
-    require_whole(id, *zip((vector, metadata, text), sums, strict=True))
+    require_whole(id, (vector, sums[0]), (metadata, sums[1]), (text, sums[2]))
     return Row(id, text, np.frombuffer(vector, dtype="<f4"), json.loads(metadata))
