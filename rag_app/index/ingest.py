@@ -200,6 +200,15 @@ def refuse_loss(index: Index, journal: Journal, found: Findings) -> None:
         return
     contents = journal.contents()
     gone = [s for s in found.gone if s in contents and contents[s] not in found.contents]
+    for doubt, documents in found.doubtful:
+        if lost := [source for source in gone if source in documents]:
+            named = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
+            raise IndexStateError(
+                doubt.where,
+                f"{doubt.wrong}, and {len(lost)} documents that the index holds were there "
+                f"({named}); nothing was deleted",
+                f"{doubt.remedy} If they are to go, run: rag-app ingest --allow-delete",
+            )
     much = len(gone) > FEW and len(gone) > SHARE * len(contents)
     if gone and (found.emptied or much):
         named = ", ".join(gone[:5]) + (", …" if len(gone) > 5 else "")

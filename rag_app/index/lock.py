@@ -43,17 +43,21 @@ def only_writer(place: str, folder: Path) -> Iterator[Callable[[], None]]:
     lock = FileLock(folder / "writer.lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with lock:
-            holder.write_text(_describe_self(), encoding="utf-8")
-            try:
-                yield lambda: None  # the system takes it away from the dead alone
-            finally:
-                holder.unlink(missing_ok=True)
+        lock.acquire()
+        holder.write_text(_describe_self(), encoding="utf-8")
     except Timeout as error:
         raise _locked(place, _read(holder)) from error
-    except PermissionError as error:
-        wrong = f"{folder} cannot be written to"
-        raise IndexStateError(place, wrong, "Set index.path elsewhere.") from error
+    except OSError as error:
+        lock.release()
+        wrong = f"{folder} cannot be written to ({error.strerror or error})"
+        raise IndexStateError(
+            place, wrong, "Make room there, or set index.path elsewhere."
+        ) from error
+    try:
+        yield lambda: None  # the system takes it away from the dead alone
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from rag_app.errors import RagAppError, UsageError
 from rag_app.index.records import Known, Notes, OriginRecord, PlannedChunk, PlannedDocument
 from rag_app.json_values import find_non_json
 from rag_app.parsers.parsed import ParseError
-from rag_app.types import Origin, Unreadable
+from rag_app.types import Doubt, Origin, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +49,7 @@ class Findings:
         added: documents that are new; `changed` those that are to be written anew.
         contents: keys of the texts of documents that were planned.
         emptied: entries of which every origin is gone.
+        doubtful: documents of `gone` that a loader's doubt covers.
         abandoned: documents with a version that an interrupted run left waiting, and that cannot
             be read now.
     """
@@ -63,6 +64,7 @@ class Findings:
     contents: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
+    doubtful: list[tuple[Doubt, set[str]]] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
 
     @property
@@ -113,16 +115,28 @@ class Reading:
             SourceError: a source cannot be listed.
             MissingPackageError: a format's parser is not installed.
         """
-        entries = set()
+        entries: set[str] = set()
         for place, source in enumerate(sources):
-            entries.add(source.settings)
-            settings = digest(source.settings, self._splitter_identity)
+            alike = sum(each.settings == source.settings for each in sources[:place])
+            entry = f"{source.settings} {alike + 1}" if alike else source.settings
+            entries.add(entry)
+            settings = digest(entry, self._splitter_identity)
             for origin in _origins_of(source, place):
-                self._read_origin(origin, settings, source.settings)
+                self._read_origin(origin, settings, entry)
                 self._flush_if_much()
         self._flush()
         self._find_gone(entries)
+        self._find_doubtful(sources)
         return self.found
+
+    def _find_doubtful(self, sources: Sequence[Source]) -> None:
+        missing = set(self._known) - self.found.origins
+        for source in sources if missing else ():
+            for doubt in getattr(source.loader, "doubts", tuple)():
+                covered = filter(doubt.covers, missing)
+                documents = {document for origin in covered for document in self._known[origin]}
+                if documents:
+                    self.found.doubtful.append((doubt, documents))
 
     def _find_gone(self, entries: set[str]) -> None:
         found = self.found
@@ -197,6 +211,10 @@ class Reading:
             self.found.sources.update(known)
             self._notes.quarantine[origin.source] = self.found.quarantine[before:]
             return isinstance(error.__cause__, ParseError)  # what it holds, not how it was read
+        if known and not here:  # nothing at all is lost more often than deleted
+            self.found.quarantine.append(Unreadable(origin.source, "it gave no documents"))
+            self.found.sources.update(known)
+            return False
         broken = self.found.quarantine[before:]
         if {each.source for each in broken} <= set(known):
             # else any of the known may be the one that broke
