@@ -7,7 +7,6 @@ planned, written, read back, and all of it published at once; run again after a 
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from langchain_core.embeddings import Embeddings
@@ -25,7 +24,7 @@ from rag_app.index.write import Writing
 from rag_app.types import Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from rag_app.index.index import Index
@@ -61,11 +60,7 @@ def import_index(
         IndexStateError: it is damaged, cut by another splitter, or something is served already.
         LockedError: another process is writing. StoreError: the store failed; run it again.
     """
-    with (
-        index.writing() as require_held,
-        _explained(source),
-        open_portable(source, index.folder) as portable,
-    ):
+    with index.writing() as require_held, open_portable(source, index.folder) as portable:
         _require_fit(index, portable)
         served = index.manifest.served()
         if served is not None and _is_of(index, served, portable) and served.revision == 1:
@@ -91,15 +86,6 @@ def import_index(
         publish(index, generation, journal, prepare, require_held)
         journal.sweep()
         return next(g for g in index.manifest.generations() if g.number == generation.number)
-
-
-@contextmanager
-def _explained(source: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        wrong = f"it cannot be read: {error.strerror or error}"
-        raise IndexStateError(str(source), wrong, "See to its files; run it again.") from error
 
 
 def _require_fit(index: Index, portable: Portable) -> None:

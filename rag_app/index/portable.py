@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal, NoReturn
 
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rag_app.errors import IndexStateError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rag_app.types import Metadata
@@ -131,6 +133,22 @@ def refuse(place: str, wrong: str, cause: BaseException | None = None) -> NoRetu
     """
     remedy = "Copy it again from where it was exported, or export it again."
     raise IndexStateError(place, wrong, remedy) from cause
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Put an error of the disk in our words.
+
+    Raises:
+        IndexStateError: an OSError was raised inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        wrong = f"it cannot be read: {error.strerror or error}"
+        raise IndexStateError(
+            place, wrong, "See to the files and the disk; run it again."
+        ) from error
 
 
 class Sink:

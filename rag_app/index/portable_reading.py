@@ -10,7 +10,7 @@ import json
 import shutil
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +34,7 @@ from rag_app.index.portable import (
     DocumentLine,
     Header,
     OriginLine,
+    reading,
     refuse,
 )
 from rag_app.index.portable_vectors import Array
@@ -61,10 +62,14 @@ def open_portable(source: Path, folder: Path) -> Iterator[Portable]:
     if source.is_dir():
         yield Portable(source, str(source), header, digest)
         return
-    for left in folder.glob(f"{UNPACKED}*"):  # of a run that was killed: nobody else writes here
-        shutil.rmtree(left)
-    with TemporaryDirectory(prefix=UNPACKED, dir=folder) as unpacked:
-        _unpack(source, Path(unpacked), header)
+    with ExitStack() as opened:
+        with reading(str(source)):
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(f"{UNPACKED}*"):  # of a run that was killed: only one writes
+                shutil.rmtree(left)
+            temporary = TemporaryDirectory(prefix=UNPACKED, dir=folder)
+            unpacked = opened.enter_context(temporary)
+            _unpack(source, Path(unpacked), header)
         yield Portable(Path(unpacked), str(source), header, digest)
 
 
@@ -244,7 +249,7 @@ class Portable:
     def _lines(self, name: str, expected: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each line's place in words, and its object."""
         count = 0
-        with (self._folder / name).open("rb") as file:
+        with reading(self.place), (self._folder / name).open("rb") as file:
             for count, data in enumerate(file, 1):
                 where = f"{name}, line {count}"
                 try:
@@ -265,7 +270,7 @@ class Portable:
             refuse(self.place, f"{name} is missing")
         if (size := path.stat().st_size) != part.bytes:
             refuse(self.place, f"{name} has {size:,} bytes, {HEADER} says {part.bytes:,}")
-        with path.open("rb") as file:
+        with reading(self.place), path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != part.sha256:
             refuse(self.place, f"{name} is damaged: its SHA-256 is not that of {HEADER}")

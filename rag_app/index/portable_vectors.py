@@ -8,7 +8,7 @@ import numpy as np
 
 from rag_app.index.cache import EmbeddingCache
 from rag_app.index.embed import name_text
-from rag_app.index.portable import refuse
+from rag_app.index.portable import reading, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Array:
     def __init__(self, path: Path, shape: tuple[int, int], place: str) -> None:
         self._path, self._shape, self._place = path, shape, place
         self._name = path.name
-        with path.open("rb") as file:
+        with reading(place), path.open("rb") as file:
             self._begin = self._read_header(file)
 
     def check_units(self) -> None:
@@ -61,7 +61,7 @@ class Array:
     def read(self, first: int, count: int) -> Vector:
         """`count` rows from the row `first` on, of shape (count, d)."""
         dimension = self._shape[1]
-        with self._path.open("rb") as file:
+        with reading(self._place), self._path.open("rb") as file:
             file.seek(self._begin + 4 * first * dimension)
             found = np.fromfile(file, _FLOAT, count * dimension)
         return found.reshape(count, dimension).astype(np.float32)

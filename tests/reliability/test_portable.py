@@ -8,19 +8,23 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import rag_app
 from rag_app.app import RagApp
+from rag_app.cli.groups import group
 from rag_app.errors import IdentityError, IndexStateError, LockedError, RagAppError, UsageError
 from rag_app.index.ingest import ingest
 from rag_app.types import SearchResult
@@ -184,7 +188,7 @@ def test_a_manifest_at_a_server_is_exported_and_imported(
     index = {"path": str(tmp_path / "rag"), "manifest_url": postgres}
     given = new_config(made, tmp_path, index=index)
     with rag_app.load(given) as app:
-        app.import_index(made / "out")
+        app.import_index(made / "out.zip")
         app.export_index(tmp_path / "again")
         assert app.ingest().unchanged == 40
         assert app.describe_generation()["manifest"]["bytes"] > 10_000
@@ -259,6 +263,29 @@ def test_what_was_quarantined_stays_so_and_is_not_read_again(tmp_path: Path) -> 
         report = app.ingest()
         assert (report.unchanged, report.quarantined, report.chunks_written) == (3, 1, 0)
         assert report.quarantine[0].source == "bad.pdf"
+
+
+def test_many_documents_of_one_origin_move_and_no_secret_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "hidden-place.sqlite"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE notes (id INTEGER, text TEXT)")
+        rows = [(number, story(str(number), 40)) for number in range(300)]
+        database.executemany("INSERT INTO notes VALUES (?, ?)", rows)
+    monkeypatch.setenv("NOTES_URL", f"sqlite:///{file}")
+    source = {"kind": "sql", "url": "${NOTES_URL}", "query": "SELECT id, text FROM notes"}
+    with rag_app.load(config(tmp_path, sources=[source])) as app:
+        app.ingest()
+        report = app.export_index(tmp_path / "out")
+    assert (report.documents, len(lines(tmp_path / "out", "origins.jsonl"))) == (300, 1)
+    for path in (tmp_path / "out").iterdir():
+        assert b"hidden-place" not in path.read_bytes()
+    with rag_app.load(config(tmp_path, "there", sources=[source])) as app:
+        assert app.import_index(tmp_path / "out").chunks == report.chunks
+        again = app.ingest()
+        assert (again.unchanged, again.embedded, again.chunks_written) == (300, 0, 0)
+        assert "hidden-place" not in json.dumps(app.describe_generation())
 
 
 def test_an_index_of_which_everything_was_deleted_is_exported_and_imported(tmp_path: Path) -> None:
@@ -824,20 +851,29 @@ def test_the_commands_move_an_index_between_two_configs(made: Path, tmp_path: Pa
             [tool, "index", *args], cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
 
+    def call(*args: str | Path) -> Any:
+        """The same in this process: its output, or its error."""
+        done = CliRunner().invoke(group, ["index", *map(str, args)], standalone_mode=False)
+        return done.exception or done.stdout
+
     exported = json.loads(run("export", "moved.zip", "-c", here, "--json").stdout)
     assert exported["documents"] == 40
-    assert run("export", "moved.zip", "-c", here).returncode == 2
+    assert isinstance(call("export", tmp_path / "moved.zip", "-c", here), UsageError)
     done = run("import", "moved.zip", "-c", there)
     assert done.stdout.startswith("served: generation 1 (memory, hashing")
     assert "writing" in done.stderr
-    listed = json.loads(run("list", "-c", there, "--json").stdout)["generations"]
+    wrong = ("--set", "embeddings.dimension=64")
+    assert run("import", "moved.zip", "-c", there, *wrong).returncode == 5
+    listed = json.loads(call("list", "-c", there, "--json"))["generations"]
     assert [(each["state"], each["chunks"]) for each in listed] == [("served", exported["chunks"])]
-    shown = json.loads(run("show", "-c", there, "--json").stdout)
+    assert [line.split()[:3] for line in call("list", "-c", there).splitlines()] == [
+        ["generation", "state", "store"],
+        ["1", "served", "memory"],
+    ]
+    shown = json.loads(call("show", "-c", there, "--json"))
     assert (shown["purpose"], shown["embeddings"]["kind"]) == ("import", "hashing")
     assert shown["manifest"]["bytes"] > 10_000
-    assert run("show", "7", "-c", there).returncode == 2
-    assert (
-        run("import", "moved.zip", "-c", there, "--set", "embeddings.dimension=64").returncode == 5
-    )
-    assert run("gc", "-c", there, "--json").stdout.split() == ["{", '"removed":', "[]", "}"]
-    assert "no earlier generation" in run("rollback", "-c", there).stderr
+    assert "  kind: hashing" in call("show", "1", "-c", there).splitlines()
+    assert isinstance(call("show", "7", "-c", there), UsageError)
+    assert json.loads(call("gc", "-c", there, "--json")) == {"removed": []}
+    assert "no earlier generation" in str(call("rollback", "-c", there))
