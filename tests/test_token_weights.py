@@ -51,7 +51,6 @@ class SmallIndex:
     embeddings: Any
     folder: Path | None = None
     revision: str = "1"
-    coming: bool = False
     identity: str = "{}"
     coming: bool = False
     weighed: list[str] = field(default_factory=list)
