@@ -150,11 +150,11 @@ class SqliteRows(ABC, Generic[S]):
             with self._reading():
                 collection = self._find_collection()[0]
                 page = self._connection.execute(query, (collection, last)).fetchall()
+                rows = [_decode(*row) for _, *row in page]
             if not page:
                 return
             last = page[-1][0]
-            for _, *row in page:
-                yield _decode(*row)
+            yield from rows
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Rows`."""
