@@ -271,18 +271,22 @@ def test_many_documents_of_one_origin_move_and_no_secret_with_them(
     file = tmp_path / "hidden-place.sqlite"
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("CREATE TABLE notes (id INTEGER, text TEXT)")
-        rows = [(number, story(str(number), 40)) for number in range(300)]
+        odd = " \u2028 line \u0085 next \r\n return \x0c feed \x00 nought \U0001f600 北京"
+        rows = [(number, story(str(number), 40) + odd) for number in range(300)]
         database.executemany("INSERT INTO notes VALUES (?, ?)", rows)
     monkeypatch.setenv("NOTES_URL", f"sqlite:///{file}")
     source = {"kind": "sql", "url": "${NOTES_URL}", "query": "SELECT id, text FROM notes"}
     with rag_app.load(config(tmp_path, sources=[source])) as app:
         app.ingest()
+        held = {row.id: (row.text, row.metadata) for row in app.store.scan()}
+        assert any("\u2028" in text for text, _ in held.values())
         report = app.export_index(tmp_path / "out")
     assert (report.documents, len(lines(tmp_path / "out", "origins.jsonl"))) == (300, 1)
     for path in (tmp_path / "out").iterdir():
         assert b"hidden-place" not in path.read_bytes()
     with rag_app.load(config(tmp_path, "there", sources=[source])) as app:
-        assert app.import_index(tmp_path / "out").chunks == report.chunks
+        assert app.import_index(tmp_path / "out").chunks == report.chunks == len(held)
+        assert {row.id: (row.text, row.metadata) for row in app.store.scan()} == held
         again = app.ingest()
         assert (again.unchanged, again.embedded, again.chunks_written) == (300, 0, 0)
         assert "hidden-place" not in json.dumps(app.describe_generation())
@@ -451,6 +455,20 @@ def test_an_empty_index_is_not_exported(new: RagApp, tmp_path: Path) -> None:
     with pytest.raises(IndexStateError, match="it is empty"):
         new.export_index(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_index_that_lost_chunks_is_not_exported(tmp_path: Path) -> None:
+    write(tmp_path, count=3)
+    with rag_app.load(config(tmp_path)) as app:
+        app.ingest()
+        app.store.delete([next(app.store.scan()).id])
+        with pytest.raises(IndexStateError, match="doctor --fix"):
+            app.export_index(tmp_path / "out")
+    with rag_app.load(config(tmp_path)) as app:
+        app.store.add_texts(["not of the index"], [{"source": "x"}])  # the count is right again
+        with pytest.raises(IndexStateError, match=r"1 of \d+ chunks asked for are missing"):
+            app.export_index(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "here"]
 
 
 # -- killed ----------------------------------------------------------------------------------------
