@@ -74,7 +74,9 @@ def main() -> int:
     print(f"seed {given.seed}, {given.kills} kills of each, kept in {KEPT}", flush=True)
     runs = [Run(*pair, given.seed, given.kills, given.searches) for pair in chosen]
     with ThreadPoolExecutor(given.jobs) as pool:
-        list(pool.map(Run.go_on, runs))
+        ended = [pool.submit(run.go_on) for run in runs]
+    for each in ended:
+        each.result()  # raises what ended it; the others were made to their end
     results: dict[str, Any] = {"systems": {}}
     for run in runs:
         results["systems"].setdefault(run.system, {})[run.store] = run.summarise()
@@ -82,7 +84,7 @@ def main() -> int:
     if given.record:
         record(results)
     ours = results["systems"].get("rag_app", {}).values()
-    return int(any(found["damage"][kind]["kills"] for found in ours for kind in KINDS))
+    return int(any(found["damaged"] or found["failed"] for found in ours))
 
 
 class Run:
@@ -122,7 +124,7 @@ class Run:
             worker.terminate()
             status = worker.wait()
         if self._count_kills() < self.kills:
-            raise SystemExit(f"{self.system} {self.store}: the trials ended with status {status}")
+            raise RuntimeError(f"{self.system} {self.store}: the trials ended with status {status}")
 
     def summarise(self) -> dict[str, Any]:
         """Kills, and how many of them led to each kind of damage."""
@@ -133,7 +135,8 @@ class Run:
             damage[kind] = {"kills": sum(n > 0 for n in found), "chunks": sum(found)}
         return {
             "kills": len(killed),
-            "late": sum(not trial["killed"] for trial in self.trials),
+            "late": sum(not trial["killed"] and not trial["error"] for trial in self.trials),
+            "failed": sum(bool(trial["error"]) for trial in self.trials),
             "damaged": sum(map(is_damaged, killed)),
             "bound": round(bound(sum(map(is_damaged, killed)), len(killed)), 6),
             "seed": self.seed,
@@ -212,7 +215,10 @@ def render_bounds(results: dict[str, Any]) -> str:
     for system, stores in results["systems"].items():
         for store, found in stores.items():
             kills = found["kills"]
-            lines.append(f"\n{system} {store}: {kills} kills, {found['late']} too late")
+            lines.append(
+                f"\n{system} {store}: {kills} kills, {found['late']} too late, "
+                f"{found['failed']} failed by themselves"
+            )
             for kind, seen in found["damage"].items():
                 limit = bound(seen["kills"], kills)
                 lines.append(
