@@ -185,7 +185,7 @@ def describe_code(system: str, store: str) -> str:
     return sha.hexdigest()[:12]
 
 
-_HARNESS: Final = frozenset({"crash", "damage", "forks", "places", "sources", "systems"})
+_HARNESS: Final = frozenset({"crash", "damage", "forks", "peers", "places", "sources", "systems"})
 
 
 def bound(seen: int, of: int, confidence: float = 0.95) -> float:
