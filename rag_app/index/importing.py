@@ -152,7 +152,6 @@ def _choose_generation(index: Index, portable: Portable, *, replace: bool) -> Ge
             "--replace.",
         )
     generation = begin_generation(index, "import")
-    index.manifest.keep_probes(generation.number, portable.probes.read(0, len(PROBES)).tobytes())
     with index.manifest.database.writing() as connection:
         note = json.dumps([generation.number, portable.digest])
         set_head(connection, _IMPORTED, note)
