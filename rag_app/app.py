@@ -63,8 +63,8 @@ class RagApp(Upkeep):
 
         Args:
             progress: called as (stage, done, total or None).
-            rebuild: drop the index and make it anew, as after a change of model; vectors that the
-                cache has are not computed again.
+            rebuild: fill a new generation and serve it in place of the old one, as after a change of
+                model; vectors that the cache has are not computed again.
             max_cost: US dollars that embedding may cost; None for no limit.
             allow_delete: let any number of documents go that the sources no longer have; without
                 it, many at once are taken for lost.
@@ -130,7 +130,10 @@ class RagApp(Upkeep):
         )
 
     def plan(
-        self, *, progress: Callable[[str, int, int | None], None] = lambda *_: None
+        self,
+        *,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+        retry_quarantined: bool = False,
     ) -> IngestPlan:
         """What an ingest would do and cost. Reads the sources and the index's own record; asks
         neither the embedding service nor the vector store, and leaves the index as it was.
@@ -141,7 +144,13 @@ class RagApp(Upkeep):
         from rag_app.index.plan import plan
 
         with self._sources() as sources:
-            return plan(self.index, sources, self.splitter, progress=progress)
+            return plan(
+                self.index,
+                sources,
+                self.splitter,
+                progress=progress,
+                retry_quarantined=retry_quarantined,
+            )
 
     def _prepare(self, progress: Callable[[str, int, int | None], None]) -> None:
         """Derive what searches need from what will be published next."""

@@ -37,7 +37,8 @@ SDKS: Final = frozenset(
     + ["openpyxl", "pptx", "pypdfium2", "trafilatura"]
 )
 WIRING: Final = frozenset(
-    ["rag_app", "rag_app.app", "rag_app.parts", "rag_app.check", "rag_app.catalogue"]
+    ["rag_app", "rag_app.app", "rag_app.parts", "rag_app.upkeep", "rag_app.migration"]
+    + ["rag_app.check", "rag_app.catalogue"]
 )
 
 
