@@ -30,9 +30,10 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
         except OSError:
             if not folder.is_dir():
                 raise
-            # Another process was faster, or what lies there is damaged or of a run that failed.
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
+            # Another process was faster, or what lies there is damaged.
+            if not is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

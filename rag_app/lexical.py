@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -227,7 +228,10 @@ class KeptSearch(ABC, Generic[Held]):
         if folder is None:
             return self.build(view, None)
         opened = self.load(folder)
-        if opened is None or set(opened.ids) != view.ids():
+        if opened is not None and set(opened.ids) != view.ids():  # of a run that was not published
+            shutil.rmtree(folder, ignore_errors=True)
+            opened = None
+        if opened is None:
             opened = self.build(view, folder)
             _save(opened, folder)
             self._wrote = True
