@@ -63,8 +63,8 @@ class RagApp(Upkeep):
 
         Args:
             progress: called as (stage, done, total or None).
-            rebuild: fill a new generation and serve it in place of the old one, as after a change of
-                model; vectors that the cache has are not computed again.
+            rebuild: fill a new generation and serve it in place of the old one, as after a change
+                of model; vectors that the cache has are not computed again.
             max_cost: US dollars that embedding may cost; None for no limit.
             allow_delete: let any number of documents go that the sources no longer have; without
                 it, many at once are taken for lost.

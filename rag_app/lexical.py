@@ -175,7 +175,7 @@ class KeptSearch(ABC, Generic[Held]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: tuple[str, Held] | None = None
+        self._held: dict[str, Held] = {}  # by revision: what is searched, and what came before it
         self._wrote = False
 
     @abstractmethod
@@ -217,11 +217,16 @@ class KeptSearch(ABC, Generic[Held]):
         Raises:
             IndexStateError: its folder cannot be written.
         """
+        held = self._held.get(view.revision)
+        if held is not None:  # nobody waits for what is built for a later revision
+            return held
         with self._lock:
-            if view.coming or self._held is None or self._held[0] != view.revision:
-                # What is coming may never come, and something else under the same name.
-                self._held = ("" if view.coming else view.revision), self._open(view)
-            return self._held[1]
+            held = self._held.get(view.revision)
+            if held is None:
+                held = self._open(view)
+                latest = dict([*self._held.items()][-1:])
+                self._held = {**latest, view.revision: held}
+            return held
 
     def _open(self, view: View) -> Held:
         folder = self._place(view)
@@ -284,8 +289,8 @@ class WordSearch(KeptSearch[LexicalIndex]):
 
     def _find_earlier(self, folder: Path | None) -> LexicalIndex | None:
         """What is known of the words from before: held in this process, or kept by any."""
-        if self._held is not None:
-            return self._held[1]
+        if self._held:
+            return [*self._held.values()][-1]
         kept = [] if folder is None else folder.parent.glob("[!.]*")
         return next(filter(None, map(self.load, kept)), None)
 

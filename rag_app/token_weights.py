@@ -176,7 +176,7 @@ class TokenSearch(KeptSearch[TokenIndex]):
 
     def _find_earlier(self, folder: Path | None) -> list[TokenIndex]:
         """What is known of the texts from before: held in this process, or kept by any."""
-        held = [] if self._held is None else [self._held[1]]
+        held = list(self._held.values())
         kept = [] if folder is None or not folder.parent.is_dir() else folder.parent.iterdir()
         return [*held, *(each for other in kept if (each := TokenIndex.load(other)))]
 
