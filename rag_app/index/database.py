@@ -72,6 +72,7 @@ _table(
     _value("config", null=False),
     _value("probes", LargeBinary),
     _value("revision", Integer, null=False),  # 0 until something was published
+    _value("chunks", Integer, null=False),  # how many are published
     _value("stamp", null=False),  # of what is published
     _value("coming", null=False),  # of what will be published next
     _value("begun", null=False),

@@ -104,14 +104,6 @@ class Journal:
         with self._database.reading() as db:
             return bool(self._one(db, sql.CHANGES))
 
-    def is_empty(self) -> bool:
-        """Whether nothing was ever planned, or all of it is gone again."""
-        return not self._read("SELECT 1 FROM chunks WHERE {g} LIMIT 1")
-
-    def chunk_ids(self, sources: Collection[str]) -> dict[str, set[str]]:
-        """Every chunk that the store may hold of these documents, of whatever state."""
-        return self._ids(sources, "state >= 0")
-
     def served_ids(self, sources: Collection[str]) -> dict[str, set[str]]:
         """The published chunks of these documents."""
         return self._ids(sources, f"state IN ({SERVED}, {SERVED | PLANNED})")
@@ -234,7 +226,12 @@ class Journal:
             changed = self._one(db, sql.CHANGES) or before["revision"] == 0
             for statement in sql.PUBLISH:
                 db.execute(text(statement.format(g="generation = :g")), {"g": self.generation})
-            values = {"revision": before["revision"] + bool(changed), **described}
+            chunks = self._one(db, "SELECT count(*) FROM chunks WHERE {g} AND state % 2 = 1")
+            values = {
+                "revision": before["revision"] + bool(changed),
+                "chunks": chunks,
+                **described,
+            }
             if changed:
                 values["stamp"] = before["coming"]
             assigned = ", ".join(f"{name} = :{name}" for name in (*values, "published"))

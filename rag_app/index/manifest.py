@@ -43,6 +43,7 @@ class Generation:
         config: the config as JSON, secrets by the names of their variables.
         probes: vectors of the probe sentences, float32, little-endian; None before the first write.
         revision: how often it was published; 0 is never.
+        chunks: how many are published.
         stamp: names what is published; `coming` what will be published next.
         begun: UTC, ISO 8601; `published` the last time, None for never.
     """
@@ -56,6 +57,7 @@ class Generation:
     config: str
     probes: bytes | None
     revision: int
+    chunks: int
     stamp: str
     coming: str
     begun: str
@@ -166,6 +168,7 @@ class Manifest:
                 config=config,
                 probes=None,
                 revision=0,
+                chunks=0,
                 stamp="",
                 coming="",
                 begun=now(),

@@ -21,6 +21,7 @@ from rag_app.index.examine_documents import READ_AGAIN, read_kept, split_again
 from rag_app.index.examine_rows import PAGE, is_sound
 from rag_app.index.examine_vectors import is_alike
 from rag_app.index.failpoints import reach
+from rag_app.index.identity import is_same_model
 from rag_app.index.read import name_chunk
 from rag_app.index.records import PlannedChunk
 from rag_app.index.write import BATCH, require_written
@@ -220,7 +221,7 @@ class Mending:
         """The stores of other generations with vectors of the same model."""
         listed = []
         for other in self._index.manifest.generations():
-            if other.number != generation.number and other.identity == generation.identity:
+            if other.number != generation.number and is_same_model(other, generation):
                 try:
                     store = self._index.open_recorded(other)
                     store.count()
@@ -264,6 +265,8 @@ class Mending:
         """A cache that begins anew gets the vectors that the store has."""
         if self._index.cache is None or self._examined.cache_file is None:
             return
+        if self._examined.generation is not None:
+            self._index.settle_cache(self._examined.generation.probes)
         rows = self._examined.store.scan()
         while page := list(islice(rows, PAGE)):
             self._index.cache.keep({row.text: row.vector for row in page})
@@ -285,4 +288,8 @@ _READ_AGAIN: Final = (
     f"UPDATE documents SET version = '{READ_AGAIN}' "
     "WHERE generation = :g AND source IN ({}) AND version IS NOT NULL",
 )
-_RAISE: Final = "UPDATE generations SET revision = revision + 1, stamp = :stamp WHERE number = :g"
+_RAISE: Final = """
+UPDATE generations SET revision = revision + 1, stamp = :stamp, chunks =
+    (SELECT count(*) FROM chunks WHERE generation = :g AND state % 2 = 1)
+WHERE number = :g
+"""

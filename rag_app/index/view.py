@@ -47,7 +47,6 @@ class View:
     Attributes:
         revision: names what is published; whatever was derived from another one is stale.
         coming: whether it is what will be published next.
-        coming: whether it is what will be published next.
         folder: where derived files are kept; None for an index in RAM.
     """
 
@@ -64,7 +63,6 @@ class View:
         self.generation = generation
         stamp = generation.coming if next else generation.stamp
         self.revision = f"{moment.uid}-{generation.number}-{stamp}"
-        self.coming = next
         self.coming = next
         self.folder = folder
         self.prunes = moment.prunes
@@ -130,14 +128,21 @@ class View:
         """The number of published chunks."""
         return self._count()[0]
 
+    def is_sound(self) -> bool:
+        """Whether as many chunks are published as were."""
+        count = "SELECT count(*) FROM chunks WHERE generation = :g"
+        return bool(self.ask(f"{count} AND {self._shown}")[0][0] == self.count())
+
     def _count(self) -> tuple[int, int]:
         """How many chunks are published, and how many more the store may hold."""
         if self._counts is None:
-            shown = self.ask(
-                f"SELECT count(*) FROM chunks WHERE generation = :g AND {self._shown}"
-            )
-            every = self.ask("SELECT count(*) FROM chunks WHERE generation = :g")
-            self._counts = shown[0][0], every[0][0] - shown[0][0]
+            count = "SELECT count(*) FROM chunks WHERE generation = :g"
+            if self.coming:
+                shown = int(self.ask(f"{count} AND {self._shown}")[0][0])
+                self._counts = shown, int(self.ask(count)[0][0]) - shown
+            else:  # by an index, for every search asks
+                hidden = self.ask(f"{count} AND state IN (0, 2)")[0][0]
+                self._counts = self.generation.chunks, int(hidden)
         return self._counts
 
     def _find_published(self, ids: Sequence[str]) -> set[str]:
