@@ -93,7 +93,8 @@ class Upkeep(Parts):
         Raises:
             IndexStateError: no earlier generation is kept. LockedError: another process writes.
         """
-        from rag_app.index.migrate import inform, rollback
+        from rag_app.index.describe import inform
+        from rag_app.index.migrate import rollback
 
         served = rollback(self.index)
         return inform(self.index, served, served)
@@ -111,7 +112,7 @@ class Upkeep(Parts):
 
     def generations(self) -> list[GenerationInfo]:
         """Every generation of the index, in the order they were begun."""
-        from rag_app.index.migrate import list_generations
+        from rag_app.index.describe import list_generations
 
         return list_generations(self.index)
 
@@ -166,8 +167,8 @@ class Upkeep(Parts):
             IndexStateError: it is damaged, cut by another splitter, or something is served already.
             LockedError, StoreError: nothing of it is served; running it again resumes.
         """
+        from rag_app.index.describe import inform
         from rag_app.index.importing import import_index
-        from rag_app.index.migrate import inform
 
         def prepare() -> None:
             progress("indexing words", 0, None)

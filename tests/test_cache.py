@@ -344,7 +344,7 @@ class TestInterruptions:
         splitter = {"kind": "recursive", "chunk_size": 60, "chunk_overlap": 0}
         changed = make_config(folder, server.url, splitter=splitter)
         with rag_app.load(changed) as app, pytest.raises(BudgetError):
-            app.ingest(max_cost=0)
+            app.ingest(rebuild=True, max_cost=0)
         with rag_app.load(make_config(folder, server.url)) as app:
             assert app.search("subject s4x2").hits[0].source == "4.txt"
 

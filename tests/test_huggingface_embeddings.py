@@ -330,7 +330,7 @@ def test_a_name_is_downloaded_once_and_then_used_without_the_hub(
     hub("http://127.0.0.1:9")
     second = build("someone/tiny")
     assert second.embed_query("the cat") == found
-    assert second.identity["commit"] == first.identity["commit"] == COMMIT
+    assert second.identity["revision"] == first.identity["revision"] == f"commit {COMMIT}"
 
 
 def test_a_bare_model_is_known_to_be_bare_without_the_hub(

@@ -185,16 +185,18 @@ def test_another_model_is_refused_before_the_first_query_and_write(
         assert changed.search("x").hits
 
 
-def test_other_splitter_options_are_refused_until_ingest_has_cut_anew(
-    app: RagApp, tmp_path: Path
+@pytest.mark.parametrize("by", ["rebuild", "migrate"])
+def test_other_splitter_options_are_refused_until_all_is_cut_anew(
+    app: RagApp, tmp_path: Path, by: str
 ) -> None:
     app.ingest()
     app.close()
     cut = config(tmp_path, splitter={"kind": "recursive", "chunk_size": 48, "chunk_overlap": 0})
     with rag_app.load(cut) as changed:
-        with pytest.raises(rag_app.IndexStateError, match="splitter"):
-            changed.search("x")
-        changed.ingest()
+        for use in (lambda: changed.search("x"), changed.ingest):
+            with pytest.raises(rag_app.IdentityError, match=r"chunk_size=24.*chunk_size=48"):
+                use()
+        changed.ingest(rebuild=True) if by == "rebuild" else changed.migrate(cut)
         fresh = config(tmp_path / "fresh", splitter=cut["splitter"], sources=cut["sources"])
         with rag_app.load(fresh) as other:
             other.ingest()

@@ -255,7 +255,7 @@ class TestBatches:
         sent = [request.body["input"] for request in server.requests]
         assert sent == [["query: a"], ["passage: b"]]
         named = {"query_prefix": "query: ", "document_prefix": "passage: ", "server": server.url}
-        assert model.identity == named
+        assert named.items() <= model.identity.items()
 
     def test_a_text_that_no_minute_can_hold_is_refused(self, openai: Any) -> None:
         model, server = openai(tokens_per_minute=10)

@@ -40,6 +40,14 @@ class HashingEmbeddings(Embeddings):
     truncated = 0
     max_tokens = None
     worth_caching = False
+    identity: Final = {
+        "model": "hashed words",
+        "revision": 1,  # raised whenever a text gets another vector
+        "normalised": "to length 1",
+        "query_prefix": "",
+        "document_prefix": "",
+        "max_tokens": None,
+    }
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension

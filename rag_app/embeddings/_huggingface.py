@@ -53,11 +53,22 @@ class HuggingFaceEmbeddings(Embeddings):
     @property
     def identity(self) -> dict[str, Any]:
         """What the options do not say: the model's commit or checksum, and what is in force."""
-        prefixes = {f"{name}_prefix": words for name, words in self.prefixes.items()}
-        made = {**self._files.identity, **prefixes}
+        (revision,) = self._files.identity.items()
+        made = {
+            "revision": " ".join(revision),
+            "dimensions": self._config.dimensions or self.card.dimension,
+            "normalised": "to length 1",
+            "max_tokens": self._config.max_tokens or self._describe_own_window(),
+            **{f"{name}_prefix": words for name, words in self.prefixes.items()},
+        }
         if self._sentences_described:
             return made
         return {**made, "pooling": self._config.pooling or self.card.pooling}
+
+    def _describe_own_window(self) -> str:
+        """Told without reading the model: its files are part of the identity already."""
+        known = self.card.window
+        return "the model's own" + (f", at most {known}" if known else "")
 
     @property
     def max_tokens(self) -> int:

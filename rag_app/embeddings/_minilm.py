@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 
-from rag_app.minilm import MAX_TOKENS, MODEL, REVISION, MiniLM
+from rag_app.minilm import DIMENSION, MAX_TOKENS, MODEL, REVISION, MiniLM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,17 @@ class MiniLMEmbeddings(Embeddings):
         self._model = model
 
     @property
-    def identity(self) -> dict[str, str]:
-        """What the options do not say: the model and its revision."""
-        return {"model": MODEL, "revision": REVISION}
+    def identity(self) -> dict[str, Any]:
+        """What the options do not say: the model, its revision and what is fixed about it."""
+        return {
+            "model": MODEL,
+            "revision": REVISION,
+            "dimensions": DIMENSION,
+            "normalised": "to length 1",
+            "query_prefix": "",
+            "document_prefix": "",
+            "max_tokens": MAX_TOKENS,
+        }
 
     @property
     def max_tokens(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from langchain_core.embeddings import Embeddings
 
@@ -79,6 +79,7 @@ class RemoteEmbeddings(Embeddings):
         options: the user's, which win over the card.
         limits: the service's, per request.
         dimension: numbers per vector that were asked for; None to take what comes.
+        scaled: whether `send` scales what the service returns to length 1.
     """
 
     def __init__(
@@ -89,8 +90,10 @@ class RemoteEmbeddings(Embeddings):
         options: RemoteEmbeddingOptions,
         limits: Limits,
         dimension: int | None = None,
+        *,
+        scaled: bool = False,
     ) -> None:
-        self.card, self.dimension = card, dimension
+        self.card, self.dimension, self._scaled = card, dimension, scaled
         self._send, self._caller, self._options = send, caller, options
         self._prefixes: dict[Purpose, str] = {
             "query": _first(options.query_prefix, card.query_prefix),
@@ -104,13 +107,18 @@ class RemoteEmbeddings(Embeddings):
         self._usage = Usage(cost=None if self._price is None else 0.0)
 
     @property
-    def identity(self) -> dict[str, str]:
-        """What decides the vectors beside the config: the prefixes in force, whoever named them.
+    def identity(self) -> dict[str, Any]:
+        """What decides the vectors beside the config: what is in force, whoever named it.
 
         And the server, where it is not the vendor's own: another may compute other vectors by a
-        model of the same name.
+        model of the same name. No service tells the revision of its model.
         """
-        named = {f"{name}_prefix": words for name, words in self._prefixes.items()}
+        named = {
+            "dimensions": self.dimension or self.card.dimension,
+            "normalised": "to length 1" if self._scaled else "as served",
+            **{f"{name}_prefix": words for name, words in self._prefixes.items()},
+            "max_tokens": self.max_tokens,
+        }
         server = self._caller.endpoint.server
         return {**named, "server": server} if server else named
 

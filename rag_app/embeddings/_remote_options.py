@@ -21,7 +21,6 @@ class RemoteEmbeddingOptions(RemoteOptions):
         None,
         ge=1,
         description="Tokens that the model reads of a text; the model card's when left out.",
-        json_schema_extra=OPERATIONAL,
     )
     batch_size: int | None = Field(
         None,

@@ -136,7 +136,8 @@ def build(config: Config) -> RemoteEmbeddings:
         server=GOOGLE.name_server(address),
     )
     limits = Limits(MAX_TEXTS, MAX_REQUEST_TOKENS)
-    return RemoteEmbeddings(send, Caller(endpoint, config), card, config, limits, config.dimensions)
+    caller, length = Caller(endpoint, config), config.dimensions
+    return RemoteEmbeddings(send, caller, card, config, limits, length, scaled=True)
 
 
 def _scale(vectors: Sequence[Sequence[float]]) -> list[list[float]]:

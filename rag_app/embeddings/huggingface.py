@@ -73,9 +73,10 @@ class Config(Options):
     )
 
     def identity(self) -> dict[str, Any]:
-        """What decides the vectors; a folder counts by its content, wherever it lies."""
-        kept = super().identity()
-        return {n: v for n, v in kept.items() if n != "model" or not Path(self.model).is_dir()}
+        """What decides the vectors; a folder counts by its content, wherever it lies, and a
+        revision by the commit that it leads to."""
+        left_out = {"revision", "model"} if Path(self.model).is_dir() else {"revision"}
+        return {n: v for n, v in super().identity().items() if n not in left_out}
 
 
 def build(config: Config) -> HuggingFaceEmbeddings:

@@ -1,4 +1,4 @@
-"""One generation, told whole: what it was made with, what it holds, and where that is on record."""
+"""Generations as their users see them: in a list, or one told whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rag_app.errors import IndexStateError, UsageError
-from rag_app.index.migrate import inform
+from rag_app.types import GenerationInfo
 
 if TYPE_CHECKING:
     from rag_app.index.index import Index
@@ -84,3 +84,30 @@ _SIZE = """
 SELECT sum(pg_total_relation_size(oid)) FROM pg_class
 WHERE relnamespace = CAST(current_schema() AS regnamespace) AND relkind = 'r'
 """
+
+
+def list_generations(index: Index) -> list[GenerationInfo]:
+    """Every generation, in the order they were begun."""
+    served = index.manifest.served()
+    return [inform(index, each, served) for each in index.manifest.generations()]
+
+
+def inform(index: Index, generation: Generation, served: Generation | None) -> GenerationInfo:
+    """A generation as its users see it."""
+    counts = index.journal(generation).count()
+    state = "kept" if generation.revision else "filling"
+    if served is not None and served.number == generation.number:
+        state = "served"
+    identity = json.loads(generation.identity)
+    model = identity.get("model") or identity.get("revision")
+    kind = str(identity["kind"])
+    return GenerationInfo(
+        number=generation.number,
+        state=state,
+        store=generation.store,
+        embeddings=f"{kind} {model}" if isinstance(model, str) and len(model) < 80 else kind,
+        chunks=counts["served"] if generation.revision else counts["planned"] - counts["staged"],
+        documents=len(index.journal(generation).contents()),
+        begun=generation.begun,
+        published=generation.published,
+    )

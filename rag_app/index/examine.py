@@ -188,8 +188,17 @@ class Examination:
         if self._model is not None:
             if generation.revision and generation.splitter != self.index.splitter:
                 self.ledger.tell("other-splitter")
+            self._settle_cache(generation)
             self._check_probes(generation)
         return True
+
+    def _settle_cache(self, generation: Generation) -> None:
+        if self._cache is not None:
+            try:
+                self.index.settle_cache(generation.probes)
+            except IndexStateError as error:
+                self.ledger.explain("damaged-cache", error)
+                self._cache = None
 
     def _check_probes(self, generation: Generation) -> None:
         if generation.probes is None:

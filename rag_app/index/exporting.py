@@ -15,7 +15,7 @@ import numpy as np
 
 from rag_app.errors import IndexStateError
 from rag_app.index.database import in_parts, names
-from rag_app.index.identity import PROBES
+from rag_app.index.identity import PROBES, normalise_probes
 from rag_app.index.manifest import now
 from rag_app.index.portable import (
     CHUNKS,
@@ -107,7 +107,7 @@ class _Export:
     def write(self) -> Header:
         """The files, `index.json` last."""
         generation = self._view.generation
-        probes = np.frombuffer(generation.probes or b"", dtype="<f4").reshape(len(PROBES), -1)
+        probes = normalise_probes(generation.probes or b"").astype("<f4")
         with ExitStack() as open_files:
             sinks = {name: open_files.enter_context(_open(self._folder / name)) for name in PARTS}
             _begin_npy(sinks[PROBE_VECTORS], probes.shape)

@@ -119,7 +119,7 @@ def _require_probes(index: Index, portable: Portable) -> None:
         raise IndexStateError(portable.place, wrong, remedy)
     probes = portable.probes.read(0, len(PROBES)).tobytes()
     try:
-        require_same_probes(index.name, probes, index.embeddings, index.identity)
+        require_same_probes(index.name, probes, index.embeddings, index.identity, lengths=False)
     except IdentityError as error:
         remedy = "Use the model that made it, or ingest the sources instead."
         raise IdentityError(portable.place, error.wrong, remedy) from error

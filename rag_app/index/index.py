@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rag_app.errors import IndexStateError, RagAppError
 from rag_app.index.failpoints import reach
-from rag_app.index.identity import require_same, require_same_probes
+from rag_app.index.identity import require_same, require_same_chunks, require_same_probes
 from rag_app.index.journal import Journal
 from rag_app.index.lock import only_writer, only_writer_of
 from rag_app.index.manifest import read_generations
@@ -33,6 +34,9 @@ _next: ContextVar[Generation | None] = ContextVar("rag_app_next_generation", def
 
 ATTEMPTS: Final = 20
 """How often a search is repeated when a prune overlapped it; a run prunes once, at its end."""
+
+PROBE_SECONDS: Final = 3600.0
+"""How long a model is trusted to be the one that answered the probe sentences last."""
 
 
 class Index:
@@ -85,7 +89,9 @@ class Index:
         self._guard = threading.RLock()
         self._held: int | None = None  # the generation this process reads
         self._counted: set[tuple[int, int]] = set()
-        self._probed: set[int] = set()
+        self._probed: dict[int, float] = {}  # when, by the monotonic clock
+        self._probing = threading.Lock()
+        self.probe_seconds = PROBE_SECONDS  # may be set
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -95,8 +101,8 @@ class Index:
         It is called again when rows of its moment were deleted from the store meanwhile.
 
         Raises:
-            IdentityError: the vectors come from another embedding model.
-            IndexStateError: empty, split otherwise, or not what the store holds.
+            IdentityError: made by another embedding model or splitter.
+            IndexStateError: empty, or not what the store holds.
         """
         vectors: dict[str, list[float]] = {}
         for _ in range(ATTEMPTS):
@@ -163,9 +169,7 @@ class Index:
             if held is not None and not self.is_as_asked(served) and moment.unchanged(served):
                 return held
         self.require_fit(served)
-        if served.splitter != self.splitter:
-            wrong = "its chunks were cut by other splitter options than the config's"
-            raise IndexStateError(self.place, wrong, "Run: rag-app ingest")
+        self.require_cut(served)
         self._held = served.number
         return served
 
@@ -185,6 +189,11 @@ class Index:
         """Once for each revision: the store holds at least what is published."""
         key = view.generation.number, view.generation.revision
         if key not in self._counted:
+            if not view.is_sound():
+                wrong = (
+                    "the manifest is damaged: chunks that were published are no longer marked so"
+                )
+                raise IndexStateError(self.place, wrong, "Run: rag-app ingest --rebuild")
             self.require_count(self.open(view.generation.collection), view.count())
             self._counted.add(key)
 
@@ -206,15 +215,41 @@ class Index:
             )
         require_same(self.name, generation.identity, self.identity)
 
-    def check_probes(self, generation: Generation) -> None:
-        """Refuse a model that answers otherwise than when the generation was begun; asked once.
+    def require_cut(self, generation: Generation) -> None:
+        """Refuse a generation of other chunks than the config's splitter and our loaders make.
 
         Raises:
-            IdentityError: telling how far its answers are.
+            IdentityError: naming both.
         """
-        if generation.number not in self._probed and generation.probes is not None:
-            require_same_probes(self.name, generation.probes, self.embeddings, self.identity)
-            self._probed.add(generation.number)
+        published = generation.revision > 0
+        require_same_chunks(self.name, generation.splitter, self.splitter, published=published)
+
+    def check_probes(self, generation: Generation) -> None:
+        """Refuse a model that answers otherwise than when the generation was begun.
+
+        It is asked at first, and again when `probe_seconds` have passed: a service may change its
+        model under a process that runs for weeks.
+
+        Raises:
+            IdentityError: telling how its answers differ.
+        """
+        if generation.probes is None:
+            return
+        with self._probing:
+            last = self._probed.get(generation.number)
+            if last is None or time.monotonic() - last >= self.probe_seconds:
+                require_same_probes(self.name, generation.probes, self.embeddings, self.identity)
+                self._probed[generation.number] = time.monotonic()
+
+    def trust_model(self, number: int, probes: bytes) -> None:
+        """Note that the model has just made these probe vectors for a generation."""
+        self._probed[number] = time.monotonic()
+        self.settle_cache(probes)
+
+    def settle_cache(self, probes: bytes | None) -> None:
+        """Take from the cache only vectors of the model that answers these probe vectors."""
+        if self.cache is not None and probes is not None:
+            self.cache.settle(probes)
 
     def require_count(self, store: Store, known: int) -> None:
         """Refuse a store that lost chunks behind the manifest's back.

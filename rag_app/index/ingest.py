@@ -7,6 +7,7 @@ the first is paid for. Queries see what was published last until everything is i
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rag_app.errors import IndexStateError
@@ -65,7 +66,7 @@ def ingest(
         BudgetError: more would be spent. No document's text was sent when the estimate of all was
             too high.
         LockedError: another process is writing.
-        IdentityError: the index holds vectors of another embedding model; before any write.
+        IdentityError: the index is of another embedding model or splitter; before any write.
         SourceError: a source cannot be listed; nothing was deleted.
         IndexStateError: too much is gone, or the store is not what the manifest says.
         ModelError, StoreError: the embedding model or the store failed; running again resumes.
@@ -105,7 +106,9 @@ def choose_generation(index: Index, purpose: Purpose) -> Generation:
     served = manifest.served()
     if purpose == "ingest" and served is not None:
         index.require_fit(served)
+        index.require_cut(served)
         index.check_probes(served)
+        index.settle_cache(served.probes)
         index.require_count(index.open(served.collection), index.journal(served).count()["served"])
         return served
     for unfinished in manifest.generations():
@@ -115,7 +118,11 @@ def choose_generation(index: Index, purpose: Purpose) -> Generation:
             index.drop(unfinished)
             continue
         index.require_fit(unfinished)
+        index.require_cut(unfinished)
+        if unfinished.probes is None:  # it was stopped before it had asked the model
+            return replace(unfinished, probes=_keep_probes(index, unfinished.number))
         index.check_probes(unfinished)
+        index.settle_cache(unfinished.probes)
         return unfinished
     return begin_generation(index, purpose)
 
@@ -126,7 +133,7 @@ def begin_generation(index: Index, purpose: Purpose) -> Generation:
     Raises:
         IndexStateError: the collection holds rows that nobody knows of.
     """
-    probes = take_probes(index.embeddings)
+    probes = take_probes(index.embeddings)  # a model that fails leaves nothing behind
     made = index.manifest.begin(
         purpose,
         index.name,
@@ -135,8 +142,7 @@ def begin_generation(index: Index, purpose: Purpose) -> Generation:
         splitter=index.splitter,
         config=index.record,
     )
-    index.manifest.keep_probes(made.number, probes)
-    reach("probes-kept")
+    _keep_probes(index, made.number, probes)
     store = index.open(made.collection)
     if count := store.count():
         if purpose == "ingest":
@@ -148,7 +154,17 @@ def begin_generation(index: Index, purpose: Purpose) -> Generation:
                 "rag-app ingest --rebuild",
             )
         store.drop()
-    return made
+    return replace(made, probes=probes)
+
+
+def _keep_probes(index: Index, number: int, probes: bytes | None = None) -> bytes:
+    """Record what a generation's model makes of the probe sentences; ask it where that is not
+    known yet."""
+    kept = take_probes(index.embeddings) if probes is None else probes
+    index.manifest.keep_probes(number, kept)
+    reach("probes-kept")
+    index.trust_model(number, kept)
+    return kept
 
 
 def read(
@@ -240,6 +256,7 @@ def publish(
     """Serve what was written, once what is derived from it is there."""
     if journal.has_changes():
         announced = index.manifest.announce(generation)
+        index.check_probes(generation)  # an ingest may take longer than a model stays the same
         with index.next(announced):
             if index.read(lambda view: view.count()):
                 prepare()

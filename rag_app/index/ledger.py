@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FIX: Final = "Run: rag-app doctor --fix"
 INGEST: Final = "Run: rag-app ingest"
+_RECUT: Final = "Run: rag-app migrate --to THE-CONFIG, or: rag-app ingest --rebuild"
 _BOTH: Final = "Run: rag-app doctor --fix, then: rag-app ingest"
 _RESTORE: Final = (
     "Restore the file from a copy, or delete the index's folder and its rows in the vector store, "
@@ -94,7 +95,7 @@ KINDS: Final[dict[str, Kind]] = {
     "other-store": Kind(True, "", "", ""),
     "other-model": Kind(True, "", "", ""),
     "other-splitter": Kind(
-        True, "", "the chunks were cut by other splitter options than the config's", INGEST
+        True, "", "the chunks were cut by other splitter options than the config's", _RECUT
     ),
     "changed-model": Kind(True, "", "", ""),
     "unasked-model": Kind(False, "", "", ""),

@@ -17,11 +17,12 @@ from langchain_core.documents import Document
 
 from rag_app.errors import IndexStateError, StoreError, UsageError
 from rag_app.index.embed import Embedding, name_text
+from rag_app.index.identity import require_same_loaders
 from rag_app.index.ingest import choose_generation, publish, tell_resumption
 from rag_app.index.read import READ_BATCH, READ_CHARACTERS, digest, make_document, name_version
 from rag_app.index.records import Notes, OriginRecord
 from rag_app.index.write import Writing
-from rag_app.types import GenerationInfo, MigrationPlan, MigrationReport
+from rag_app.types import MigrationPlan, MigrationReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +71,8 @@ def migrate(
     start = time.perf_counter()
     with index.writing() as require_held:
         served = find_served(index)
+        if served.identity == index.identity:
+            index.check_probes(served)  # its vectors are taken over
         before = index.journal(served)
         generation = choose_generation(index, "migrate")
         journal, store = index.journal(generation), index.open(generation.collection)
@@ -95,18 +98,7 @@ def migrate(
 
         publish(index, generation, journal, prepare_and_judge, require_held)
         journal.sweep()
-        return MigrationReport(
-            before=served.number,
-            generation=generation.number,
-            documents=len(journal.contents()),
-            chunks=journal.count()["served"],
-            copied=writing.copied,
-            embedded=embedding.embedded,
-            cached=embedding.cached,
-            tokens=embedding.tokens,
-            cost=embedding.cost,
-            seconds=time.perf_counter() - start,
-        )
+        return _report(served, generation, journal, writing, time.perf_counter() - start)
 
 
 def plan_migration(index: Index, splitter: TextSplitter, progress: Progress) -> MigrationPlan:
@@ -118,6 +110,7 @@ def plan_migration(index: Index, splitter: TextSplitter, progress: Progress) -> 
     served = find_served(index)
     before = index.journal(served)
     copies = served.identity == index.identity
+    index.settle_cache(served.probes if copies else None)
     documents = chunks = copied = cached = embed = tokens = 0
     seen: set[bytes] = set()
     model: Any = index.embeddings
@@ -158,16 +151,16 @@ def find_served(index: Index) -> Generation:
 
     Raises:
         IndexStateError: nothing is served. UsageError: it is already as the config says.
+        IdentityError: what it keeps of the documents was read by other loaders than today's.
     """
     served = index.manifest.served()
     if served is None or not index.journal(served).contents():
         raise IndexStateError(index.place, "it holds nothing to migrate", "Run: rag-app ingest")
     if index.is_as_asked(served):
-        raise UsageError(
-            "migrate",
-            f"generation {served.number} of {index.name!r} already is as that config says",
-            "Name the config to change to; changed sources need only: rag-app ingest",
-        )
+        wrong = f"generation {served.number} of {index.name!r} already is as that config says"
+        remedy = "Name the config to change to; changed sources need only: rag-app ingest"
+        raise UsageError("migrate", wrong, remedy)
+    require_same_loaders(index.name, served.splitter)
     return served
 
 
@@ -221,33 +214,6 @@ def collect_garbage(index: Index) -> list[Generation]:
         if served is not None:
             index.journal(served).sweep()
         return dropped
-
-
-def list_generations(index: Index) -> list[GenerationInfo]:
-    """Every generation, in the order they were begun."""
-    served = index.manifest.served()
-    return [inform(index, each, served) for each in index.manifest.generations()]
-
-
-def inform(index: Index, generation: Generation, served: Generation | None) -> GenerationInfo:
-    """A generation as its users see it."""
-    counts = index.journal(generation).count()
-    state = "kept" if generation.revision else "filling"
-    if served is not None and served.number == generation.number:
-        state = "served"
-    identity = json.loads(generation.identity)
-    model = identity.get("model") or identity.get("revision")
-    kind = str(identity["kind"])
-    return GenerationInfo(
-        number=generation.number,
-        state=state,
-        store=generation.store,
-        embeddings=f"{kind} {model}" if isinstance(model, str) and len(model) < 80 else kind,
-        chunks=counts["served"] if generation.revision else counts["planned"] - counts["staged"],
-        documents=len(index.journal(generation).contents()),
-        begun=generation.begun,
-        published=generation.published,
-    )
 
 
 def _plan_stored(
@@ -336,6 +302,24 @@ def _refused(index: Index, writing: Writing) -> IndexStateError:
         f"{writing.refused[0].reason}",
         "The old generation is still served. Choose smaller chunks or another model; what was "
         "embedded is kept.",
+    )
+
+
+def _report(
+    served: Generation, generation: Generation, journal: Journal, writing: Writing, seconds: float
+) -> MigrationReport:
+    embedding = writing.embedding
+    return MigrationReport(
+        before=served.number,
+        generation=generation.number,
+        documents=len(journal.contents()),
+        chunks=journal.count()["served"],
+        copied=writing.copied,
+        embedded=embedding.embedded,
+        cached=embedding.cached,
+        tokens=embedding.tokens,
+        cost=embedding.cost,
+        seconds=seconds,
     )
 
 

@@ -42,8 +42,9 @@ def plan(
     """
     generation = _find_generation(index)
     journal = None if generation is None else index.journal(generation)
-    known = generation is not None and generation.splitter == index.splitter
-    counting = _Counting(index, journal, splitter if known else None)
+    if generation is not None:
+        index.settle_cache(generation.probes)
+    counting = _Counting(index, journal, splitter)
     reading = Reading(
         journal,
         splitter,
@@ -83,11 +84,12 @@ def plan(
 
 def _find_generation(index: Index) -> Generation | None:
     """The generation that an ingest would write to; None when it would begin one, or refuse
-    because what the index holds is in another store or of another model."""
+    because what the index holds is in another store, or of another model or splitter."""
     served = index.manifest.served()
     first = (each for each in index.manifest.generations() if each.purpose == "ingest")
     found = served or next(first, None)
-    if found is None or (found.store, found.identity) != (index.kind, index.identity):
+    asked = index.kind, index.identity, index.splitter
+    if found is None or (found.store, found.identity, found.splitter) != asked:
         return None
     return found
 
@@ -97,12 +99,10 @@ class _Counting:
 
     Args:
         journal: of the generation whose vectors can be kept; None when there is none.
-        splitter: as the chunks of that generation were cut; None when it cannot be told.
+        splitter: as the chunks of that generation were cut.
     """
 
-    def __init__(
-        self, index: Index, journal: Journal | None, splitter: TextSplitter | None
-    ) -> None:
+    def __init__(self, index: Index, journal: Journal | None, splitter: TextSplitter) -> None:
         self.chunks = self.held = self.cached = self.embed = self.tokens = self.saved_tokens = 0
         self._index, self._journal, self._splitter = index, journal, splitter
         self._seen: set[bytes] = set()
@@ -141,7 +141,7 @@ class _Counting:
 
     def _find_held(self, source: str) -> set[str]:
         """The texts of a document whose vectors the store has."""
-        if self._journal is None or self._splitter is None:
+        if self._journal is None:
             return set()
         stored = self._journal.find_stored(source)
         if stored is None:
