@@ -168,8 +168,7 @@ class Journal:
     def plan(self, notes: Notes) -> None:
         """PLANNED: every chunk id is on record, with its text, before the store sees it."""
         with self._database.writing() as db:
-            for document in notes.documents:
-                self._plan(db, document)
+            self._plan(db, notes.documents)
             for origin, record in notes.origins.items():
                 self._record_origin(db, origin, record, notes.quarantine.get(origin, []))
             self._unplan(db, notes.kept)
@@ -267,30 +266,25 @@ class Journal:
 
     # -- statements --------------------------------------------------------------------------
 
-    def _plan(self, db: Connection, document: PlannedDocument) -> None:
-        g = {"g": self.generation}
-        source = {**g, "s": document.source}
-        self._unplan(db, [document.source])
-        db.execute(
-            text("INSERT INTO contents VALUES (:key, :data) ON CONFLICT (key) DO NOTHING"),
-            {"key": document.content, "data": pack(document.text)},
-        )
-        values = {
-            "origin": document.origin,
-            "planned": document.version,
-            "content": document.content,
-            "metadata": _encode(document.metadata),
-        }
-        db.execute(text(sql.PLAN_DOCUMENT), {**source, **values})
-        if not document.chunks:
+    def _plan(self, db: Connection, documents: Sequence[PlannedDocument]) -> None:
+        if not documents:
             return
-        ids = [{**g, "id": c.id, "s": c.source, "state": PLANNED} for c in document.chunks]
-        db.execute(text(sql.PLAN_CHUNK), ids)
-        served = self._ids_in(db, [document.source], f"state = {SERVED | PLANNED}")
-        new = [c for c in document.chunks if c.id not in served.get(document.source, ())]
+        g = {"g": self.generation}
+        sources = [document.source for document in documents]
+        self._unplan(db, sources)
+        contents = [{"key": each.content, "data": pack(each.text)} for each in documents]
+        db.execute(
+            text("INSERT INTO contents VALUES (:key, :data) ON CONFLICT DO NOTHING"), contents
+        )
+        db.execute(text(sql.PLAN_DOCUMENT), [{**g, **_bind_document(each)} for each in documents])
+        chunks = [chunk for document in documents for chunk in document.chunks]
+        if chunks:
+            planned = [{**g, "id": c.id, "s": c.source, "state": PLANNED} for c in chunks]
+            db.execute(text(sql.PLAN_CHUNK), planned)
+        kept = self._ids_in(db, sources, f"state = {SERVED | PLANNED}")
+        new = [{**g, **_bind(c)} for c in chunks if c.id not in kept.get(c.source, ())]
         if new:
-            rows = [{**g, **_bind(chunk)} for chunk in new]
-            db.execute(text("INSERT INTO staged VALUES (:g, :id, :s, :p, :t, :m)"), rows)
+            db.execute(text("INSERT INTO staged VALUES (:g, :id, :s, :p, :t, :m)"), new)
 
     def _unplan(self, db: Connection, sources: Sequence[str]) -> None:
         for statement in sql.UNPLAN:
@@ -334,6 +328,16 @@ class Journal:
         if sources:
             rows = [{"g": self.generation, "s": source, **more} for source in sources]
             db.execute(text(statement.replace("{g}", "generation = :g")), rows)
+
+
+def _bind_document(document: PlannedDocument) -> dict[str, Any]:
+    return {
+        "s": document.source,
+        "origin": document.origin,
+        "planned": document.version,
+        "content": document.content,
+        "metadata": _encode(document.metadata),
+    }
 
 
 def _bind(chunk: PlannedChunk) -> dict[str, Any]:
