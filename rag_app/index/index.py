@@ -194,7 +194,7 @@ class Index:
                     "the manifest is damaged: chunks that were published are no longer marked so"
                 )
                 raise IndexStateError(self.place, wrong, "Run: rag-app ingest --rebuild")
-            self.require_count(self.open(view.generation.collection), view.count())
+            self.require_count(self.open(view.generation.collection), view.count_stored())
             self._counted.add(key)
 
     # -- what is asked for, and what is there --------------------------------------------------

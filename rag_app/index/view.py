@@ -27,6 +27,10 @@ _NEXT: Final = """
 """
 """Chunks that are published once what is planned is."""
 
+_UNWRITTEN: Final = """
+SELECT count(*) FROM staged JOIN chunks USING (generation, id) WHERE generation = :g AND state = 2
+"""
+
 SPARE: Final = 16
 MOST: Final = 10_000
 """Rows asked for beyond `k` while some are hidden, at least; and how many are asked for at first,
@@ -127,6 +131,14 @@ class View:
     def count(self) -> int:
         """The number of published chunks."""
         return self._count()[0]
+
+    def count_stored(self) -> int:
+        """How many chunks the store holds at least: those published, and those read back since."""
+        if self.coming:
+            return self.count()
+        planned = self.ask("SELECT count(*) FROM chunks WHERE generation = :g AND state = 2")
+        staged = self.ask(_UNWRITTEN)
+        return self.count() + int(planned[0][0]) - int(staged[0][0])
 
     def is_sound(self) -> bool:
         """Whether as many chunks are published as were."""
