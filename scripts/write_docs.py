@@ -15,6 +15,7 @@ from rag_app.catalogue import list_backends
 from rag_app.cli import COMMANDS
 from rag_app.model_cards import list_cards
 from rag_app.schema import schema_text
+from scripts.crash import readme_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,11 +47,17 @@ def generate() -> dict[Path, str]:
         ("backends", _backends()),
         ("stores", _stores()),
         ("commands", _commands()),
+        ("reliability", readme_table()),
     ):
         text = _replace(readme, text, name, table)
-    page = ROOT / "rag_app" / "guide" / "embeddings.md"
-    cards = _replace(page, page.read_text(encoding="utf-8"), "model cards", _cards())
-    return {ROOT / "rag_app" / "schema.json": schema_text(), readme: text, page: cards}
+    pages = {}
+    for page, name, table in (
+        ("embeddings.md", "model cards", _cards()),
+        ("index_and_identity.md", "reliability", readme_table()),
+    ):
+        path = ROOT / "rag_app" / "guide" / page
+        pages[path] = _replace(path, path.read_text(encoding="utf-8"), name, table)
+    return {ROOT / "rag_app" / "schema.json": schema_text(), readme: text, **pages}
 
 
 def _backends() -> str:
