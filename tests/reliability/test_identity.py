@@ -302,7 +302,7 @@ def test_the_unchanged_config_answers(stored: Stored, server: ChangingServer) ->
 
 def test_the_store_is_not_asked_before_the_identity(stored: Stored) -> None:
     """Of an index whose rows are gone nothing is said but that it is another model's."""
-    folder, name = stored.local.folder, f"identity-{uuid.uuid4().hex[:8]}"
+    name = f"identity-{uuid.uuid4().hex[:8]}"
     config = {**stored.local.config, "name": name}
     with rag_app.load(config) as app:
         app.ingest()
@@ -314,3 +314,302 @@ def test_the_store_is_not_asked_before_the_identity(stored: Stored) -> None:
     with rag_app.load(config) as app, pytest.raises(IndexStateError) as caught:
         app.search("bridge")
     assert not isinstance(caught.value, IdentityError)
+
+
+# -- a provider that changes its model under the same name ----------------------------------------
+
+
+@pytest.fixture
+def made(server: ChangingServer, tmp_path: Path) -> Made:
+    """An index and a cache of a service's vectors."""
+    write_documents(tmp_path)
+    store = {"kind": "memory", "path": str(tmp_path / "vectors.sqlite")}
+    config = make_config(tmp_path, store, remote(server, dimensions=None))
+    with rag_app.load(config) as app:
+        assert app.ingest().embedded == 3
+    server.requests.clear()
+    return Made(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (swap, "one has a similarity of only"),
+        (np.negative, "similarity of only -1.000"),
+        (lambda v: v[:-1], "its vectors have 1535 dimensions, not 1536 as before"),
+        (lambda v: np.append(v, 0), "its vectors have 1537 dimensions, not 1536 as before"),
+        (stretch, "it normalises otherwise"),
+    ],
+    ids=["other directions", "opposite", "shorter", "longer", "not normalised"],
+)
+def test_the_probes_tell_a_changed_model_though_the_cache_has_every_text(
+    made: Made, server: ChangingServer, change: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    (made.folder / "docs" / "copy.txt").write_bytes((made.folder / "docs" / "0.txt").read_bytes())
+    server.change = change
+    told = made.require_refused(made.config, (words, f'model="{MODEL}"', "--rebuild"))
+    assert "migrate" not in told
+    assert server.requests
+    assert server.texts == []
+
+
+def test_the_same_model_on_other_hardware_is_accepted(made: Made, server: ChangingServer) -> None:
+    server.change = blur
+    (made.folder / "docs" / "new.txt").write_text("A gull sits on the mast.")
+    with rag_app.load(made.config) as app:
+        assert app.search("the keeper of bridge 2").hits[0].source == "2.txt"
+        assert app.ingest().embedded == 1
+        assert app.search("gull on a mast").hits[0].source == "new.txt"
+
+
+def test_a_rebuild_takes_nothing_of_the_model_that_was_from_the_cache(
+    made: Made, server: ChangingServer
+) -> None:
+    before = vectors_of(made)
+    server.change = swap
+    with rag_app.load(made.config) as app:
+        report = app.ingest(rebuild=True)
+        assert (report.embedded, report.cached) == (3, 0)
+    after = vectors_of(made)
+    for text, vector in before.items():
+        np.testing.assert_allclose(after[text], swap(vector), atol=1e-6)
+    (made.folder / "docs" / "0.txt").unlink()
+    with rag_app.load(made.config) as app:
+        app.ingest()
+    write_documents(made.folder)
+    with rag_app.load(made.config) as app:  # what comes back is the new model's, from the cache
+        assert (app.plan().cached, app.plan().embed) == (1, 0)
+        assert app.ingest().cached == 1
+    assert {t: v.tobytes() for t, v in vectors_of(made).items()} == {
+        text: vector.tobytes() for text, vector in after.items()
+    }
+    server.change = None  # and the provider takes it back
+    with rag_app.load(made.config) as app:
+        with pytest.raises(IdentityError):
+            app.search("bridge")
+        assert app.ingest(rebuild=True).cached == 3
+    assert {t: v.tobytes() for t, v in vectors_of(made).items()} == {
+        text: vector.tobytes() for text, vector in before.items()
+    }
+
+
+def vectors_of(made: Made) -> dict[str, np.ndarray]:
+    with rag_app.load(made.config) as app:
+        return {row.text: row.vector for row in app.store.scan()}
+
+
+def test_a_long_lived_process_asks_again(made: Made, server: ChangingServer) -> None:
+    with rag_app.load(made.config) as app:
+        assert app.search("bridge").hits
+        asked = len(server.requests)
+        assert app.search("keeper").hits
+        assert len(server.requests) == asked + 1  # the question, and no probes
+        app.index.probe_seconds = 0.0
+        assert app.search("river").hits
+        server.change = swap
+        server.requests.clear()
+        with pytest.raises(IdentityError, match="similarity of only"):
+            app.search("the keeper of bridge 2")
+        assert server.texts == []
+        server.change = None
+        assert app.search("the keeper of bridge 2").hits[0].source == "2.txt"
+
+
+def test_a_model_that_changes_during_a_long_ingest_is_not_published(
+    made: Made, server: ChangingServer
+) -> None:
+    for number in range(4):
+        (made.folder / "docs" / f"gull{number}.txt").write_text(f"Gull {number} sits on the mast.")
+
+    def change_after_the_first(vector: np.ndarray) -> np.ndarray:
+        return swap(vector) if server.texts else vector
+
+    server.change = change_after_the_first
+    with rag_app.load(made.config) as app:
+        app.index.probe_seconds = 0.0
+        with pytest.raises(IdentityError, match="answers otherwise"):
+            app.ingest()
+    assert len(server.texts) == 4
+    server.change = None
+    with rag_app.load(made.config) as app:
+        assert {hit.source for hit in app.search("gull mast bridge").hits} == {
+            *("0.txt", "1.txt", "2.txt")
+        }
+
+
+def test_a_migration_takes_over_no_vectors_of_the_model_that_was(
+    made: Made, server: ChangingServer
+) -> None:
+    before = made.dump()
+    server.change = swap
+    other = {**made.config, "splitter": {"kind": "recursive", "chunk_size": 60}}
+    with rag_app.load(made.config) as app, pytest.raises(IdentityError, match="similarity of only"):
+        app.migrate(other)
+    assert server.texts == []
+    assert made.dump() == before
+
+
+def test_a_first_ingest_that_was_killed_early_has_its_probes_all_the_same(
+    server: ChangingServer, tmp_path: Path
+) -> None:
+    write_documents(tmp_path)
+    store = {"kind": "memory", "path": str(tmp_path / "vectors.sqlite")}
+    config = make_config(tmp_path, store, remote(server))
+    path = write_config(tmp_path, config)
+    killed = run(tmp_path, "ingest", "--config", str(path), RAG_APP_FAILPOINT="generation-begun")
+    assert killed.returncode == -9
+    with rag_app.load(config) as app:
+        assert app.ingest().indexed == 3
+    server.change = swap
+    with rag_app.load(config) as app, pytest.raises(IdentityError, match="similarity of only"):
+        app.search("bridge")
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def write_config(folder: Path, config: dict[str, Any], name: str = "rag-app.yaml") -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TOOL, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def find_commands(message: str, config: Path) -> list[list[str]]:
+    """The commands of a refusal, as a shell would read them."""
+    found = re.findall(r"rag-app ([a-z][\w\- .=]*?(?:THE-CONFIG|--rebuild))", message)
+    return [shlex.split(each.replace("THE-CONFIG", str(config))) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "commands", "chosen"),
+    [
+        ({"embeddings": {"kind": "hashing", "dimension": 96}}, "dimension=96", 2, "--rebuild"),
+        ({"splitter": {"kind": "sentences"}}, "sentences (chunk_size=", 2, "migrate"),
+        ({}, "loader_version=1", 1, "--rebuild"),
+    ],
+    ids=["dimension", "splitter", "loader"],
+)
+def test_the_exit_status_is_5_and_the_command_that_is_named_works(
+    tmp_path: Path, changes: dict[str, Any], words: str, commands: int, chosen: str
+) -> None:
+    write_documents(tmp_path)
+    store = {"kind": "memory", "path": str(tmp_path / "vectors.sqlite")}
+    config = make_config(tmp_path, store, {"kind": "hashing", "dimension": 48})
+    with rag_app.load(config) as app:
+        app.ingest()
+    if not changes:
+        with closing(sqlite3.connect(Made(tmp_path, config).manifest)) as database, database:
+            old = """replace(splitter, '"loader_version": 2', '"loader_version": 1')"""
+            database.execute(f"UPDATE generations SET splitter = {old}")
+    config = {**config, **changes}
+    path = write_config(tmp_path, config)
+    for use in (["search", "the keeper of bridge 2"], ["ingest"]):
+        refused = run(tmp_path, *use)
+        assert refused.returncode == 5
+        assert words in refused.stderr
+    named = find_commands(refused.stderr, path)
+    assert len(named) == commands
+    mended = run(tmp_path, *next(each for each in named if chosen in each))
+    assert mended.returncode == 0, mended.stderr
+    with rag_app.load(config) as app:
+        assert app.search("the keeper of bridge 2").hits[0].source == "2.txt"
+        assert app.ingest().unchanged == 3
+
+
+def test_kept_documents_of_an_older_loader_are_not_migrated(made: Made) -> None:
+    other = {**made.config, "splitter": {"kind": "recursive", "chunk_size": 60}}
+    with (
+        made.as_if_made_by_another_version("splitter", loader_version=1),
+        rag_app.load(made.config) as app,
+        pytest.raises(IdentityError, match=r"loader_version=1.*rag-app ingest --rebuild"),
+    ):
+        app.migrate(other)
+
+
+# -- what each backend tells ----------------------------------------------------------------------
+
+KEY: Final = {"api_key": "k"}
+FIELDS: Final = {"kind", "model", "normalised", "query_prefix", "document_prefix", "max_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "revision"),
+    [
+        ({"kind": "hashing"}, True),
+        ({"kind": "minilm"}, True),
+        ({"kind": "openai", "model": MODEL, "base_url": "http://127.0.0.1:9/v1"}, False),
+        ({"kind": "google", "base_url": "http://127.0.0.1:9"}, False),
+        ({"kind": "cohere", "base_url": "http://127.0.0.1:9"}, False),
+        ({"kind": "ollama", "model": "nomic-embed-text"}, False),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else None,
+)
+def test_every_backend_tells_all_fields(
+    tmp_path: Path, embeddings: dict[str, Any], revision: bool
+) -> None:
+    told = describe(tmp_path, embeddings)
+    assert told.keys() >= FIELDS
+    assert told.get("dimensions") or told.get("dimension")
+    assert ("revision" in told) is revision
+
+
+def describe(folder: Path, embeddings: dict[str, Any]) -> dict[str, Any]:
+    (folder / "docs").mkdir(exist_ok=True)
+    with rag_app.load(make_config(folder, {"kind": "memory"}, embeddings)) as app:
+        told: dict[str, Any] = json.loads(app.index.identity)
+    return told
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """An index of a small model in a folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_documents(folder)
+    model = describe_sentences(make_bert(folder / "model"), "mean", {"query": "query: "})
+    store = {"kind": "memory", "path": str(folder / "vectors.sqlite")}
+    config = make_config(folder, store, {"kind": "huggingface", "model": str(model)})
+    with rag_app.load(config) as app:
+        assert app.ingest().indexed == 3
+    return Made(folder, config)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dimensions": 16}, "dimensions=16"),
+        ({"query_prefix": ""}, 'query_prefix="query: "'),
+        ({"document_prefix": "passage: "}, 'document_prefix="passage: "'),
+        ({"max_tokens": 32}, "max_tokens=32"),
+        ({"dtype": "float16"}, 'dtype="float16"'),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_changed_option_of_a_local_model(tiny: Made, options: dict[str, Any], words: str) -> None:
+    config = {**tiny.config, "embeddings": {**tiny.config["embeddings"], **options}}
+    tiny.require_refused(config, (words,))
+
+
+def test_other_weights_in_the_folder_are_another_revision(tiny: Made, tmp_path: Path) -> None:
+    model = describe_sentences(make_bert(tmp_path / "model"), "mean", {"query": "query: "})
+    embeddings = {"kind": "huggingface", "model": str(model)}
+    same, weights = describe(tmp_path, embeddings), model / "model.safetensors"
+    with rag_app.load({**tiny.config, "embeddings": embeddings}) as app:
+        assert app.search("bridge").hits  # the same model elsewhere
+    data = bytearray(weights.read_bytes())
+    data[-4:] = np.asarray([0.25], "<f4").tobytes()
+    weights.write_bytes(data)
+    other = describe(tmp_path, embeddings)
+    assert {name for name in same if same[name] != other[name]} == {"revision"}
+    words = (same["revision"], other["revision"])
+    tiny.require_refused({**tiny.config, "embeddings": embeddings}, words)
