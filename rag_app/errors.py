@@ -9,7 +9,7 @@
         ├── SourceError           a source cannot be listed or read
         ├── IndexStateError       the index is empty, unfinished, damaged or not this config's
         │   ├── LockedError       another process is writing it: exit status 4
-        │   └── IdentityError     its vectors come from another embedding model: exit status 5
+        │   └── IdentityError     made with another embedding model or splitter: exit status 5
         ├── BudgetError           to go on would cost more than was allowed: exit status 6
         ├── StoreError            a vector store refused or cannot be reached
         └── ModelError            an embedding, reranking or chat model refused or cannot be reached
@@ -121,7 +121,7 @@ class LockedError(IndexStateError):
 
 
 class IdentityError(IndexStateError):
-    """The vectors in the index come from another embedding model than the config names."""
+    """The index was made with another embedding model or splitter than the config names."""
 
     code = "identity"
     exit_status = 5
