@@ -58,9 +58,12 @@ class Journal:
     def documents(self) -> dict[str, dict[str, Known]]:
         """Every document, by its origin and then by its source."""
         found: dict[str, dict[str, Known]] = {}
-        query = "SELECT origin, source, version, planned, gone FROM documents WHERE {g}"
-        for origin, source, version, planned, gone in self._read(query):
-            found.setdefault(origin, {})[source] = Known(version, planned, gone == 1)
+        query = (
+            "SELECT origin, source, version, planned, gone, planned_content "
+            "FROM documents WHERE {g}"
+        )
+        for origin, source, version, planned, gone, content in self._read(query):
+            found.setdefault(origin, {})[source] = Known(version, planned, gone == 1, content)
         return found
 
     def contents(self) -> dict[str, str]:

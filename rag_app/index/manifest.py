@@ -201,6 +201,11 @@ class Manifest:
             serve(connection, number)
         reach("generation-served")
 
+    def find_replaced(self, number: int) -> Generation | None:
+        """The generation that this one was first served in the place of, while it is kept."""
+        replaced = self.get(_REPLACED.format(number))
+        return next((g for g in self.generations() if str(g.number) == replaced), None)
+
     def forget(self, number: int) -> None:
         """A generation is gone, its collection was dropped."""
         with self.database.writing() as connection:
@@ -227,10 +232,13 @@ def set_head(connection: Connection, key: str, value: str) -> None:
 
 
 def serve(connection: Connection, number: int) -> None:
-    """Let a generation be served, and note the revision at which it took the other's place."""
+    """Let a generation be served, and note the revision at which it took the other's place; the
+    first time, note too which one that was."""
     before = connection.execute(text("SELECT value FROM head WHERE key = 'served'")).scalar()
     if before == str(number):
         return
+    values = {"k": _REPLACED.format(number), "v": before or ""}
+    connection.execute(text("INSERT INTO head VALUES (:k, :v) ON CONFLICT DO NOTHING"), values)
     statement = "SELECT revision FROM generations WHERE number = :n"
     revision = connection.execute(text(statement), {"n": number}).scalar()
     set_head(connection, "served_revision", str(revision))
@@ -248,6 +256,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+_REPLACED = "replaced by {}"
 _FIELDS = tuple(Generation.__dataclass_fields__)
 _INSERT = (
     f"INSERT INTO generations ({', '.join(_FIELDS)}) VALUES ({', '.join(f':{n}' for n in _FIELDS)})"

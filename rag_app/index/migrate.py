@@ -181,16 +181,10 @@ def rollback(index: Index) -> Generation:
     """
     with index.writing():
         served = index.manifest.served()
-        kept = [
-            each
-            for each in index.manifest.generations()
-            if served is not None and each.revision and each.number != served.number
-        ]
-        earlier = [each for each in kept if served is not None and each.number < served.number]
-        if not earlier:
+        target = None if served is None else index.manifest.find_replaced(served.number)
+        if target is None:
             wrong = "no earlier generation is kept"
             raise IndexStateError(index.place, wrong, "See what there is: rag-app index list")
-        target = earlier[-1]
         store = index.open_recorded(target)
         index.require_count(store, index.journal(target).count()["served"])
         index.manifest.serve(target.number)

@@ -47,11 +47,10 @@ class Findings:
 
     Attributes:
         added: documents that are new; `changed` those that are to be written anew.
-        contents: keys of the texts of documents that were planned.
-        emptied: entries of which every origin is gone.
+        contents: keys of the texts of documents that are planned.
+        emptied: entries of which every origin with a published document is gone.
         doubtful: documents of `gone` that a loader's doubt covers.
-        abandoned: documents with a version that an interrupted run left waiting, and that cannot
-            be read now.
+        abandoned: documents that an interrupted run left waiting, and that cannot be read now.
     """
 
     added: list[str] = field(default_factory=list)
@@ -141,13 +140,15 @@ class Reading:
     def _find_gone(self, entries: set[str]) -> None:
         found = self.found
         missing = sorted(set(self._known) - found.origins)
-        listed = {self._origins[o].entry for o in found.origins if o in self._origins}
+        here = found.origins & self._origins.keys()
+        listed = {self._origins[o].entry for o in here if self._is_published(o)}
         for origin in missing:
             found.gone += sorted(self._known[origin])
             entry = self._origins[origin].entry if origin in self._origins else ""
             if entry in entries - listed and entry not in found.emptied:
                 found.emptied.append(entry)
-        found.gone = [s for s in dict.fromkeys(found.gone) if s not in found.sources]
+        gone = [s for s in dict.fromkeys(found.gone) if s not in found.sources]
+        found.gone = [s for s in gone if self._by_source[s].version is not None]
         dealt_with = self._due.union(found.gone)
         found.abandoned = [
             source
@@ -155,6 +156,9 @@ class Reading:
             for source, known in sorted(documents.items())
             if known.planned is not None and source not in dealt_with
         ]
+
+    def _is_published(self, origin: str) -> bool:
+        return any(each.version for each in self._known.get(origin, {}).values())
 
     def _read_origin(self, origin: Origin, settings: str, entry: str) -> None:
         found = self.found
@@ -186,6 +190,7 @@ class Reading:
             self.found.sources.add(source)
             if document.planned is not None:
                 self._is_due(source, document)
+                self.found.contents.add(document.content or "")
             elif source not in named:
                 self.found.unchanged += 1
         self.found.quarantine += broken
@@ -262,6 +267,7 @@ class Reading:
             if known.gone:
                 return False  # as it is being taken away: plan it anew
             self._is_due(source, known)
+            self.found.contents.add(known.content or "")
             return True
         if known.version != version:
             return False

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 
 class Known(NamedTuple):
-    """What is known of a document: the version published, and the one planned."""
+    """What is known of a document: the version published, the one planned, and the key of that
+    one's text."""
 
     version: str | None
     planned: str | None
     gone: bool
+    content: str | None
 
 
 class OriginRecord(NamedTuple):

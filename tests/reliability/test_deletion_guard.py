@@ -147,10 +147,45 @@ def test_all_of_one_entry_is_refused_beside_one_of_the_same_options(tmp_path: Pa
     index.refuse(IndexStateError, ASKS)
 
 
-def test_all_of_a_small_index_is_refused(tmp_path: Path) -> None:
+def test_all_of_a_small_index_is_refused_again_and_again(tmp_path: Path) -> None:
+    """What the refused run had read of the new documents is nothing that the index held."""
     index = make_index(tmp_path, 2)
     lose_the_path(index)
     index.refuse(IndexStateError, ASKS)
+    index.refuse(IndexStateError, ASKS)
+
+
+@pytest.mark.parametrize("stage", ["embedding", "indexing words"])
+def test_renamed_documents_are_not_gone_when_the_run_before_was_stopped(
+    tmp_path: Path, stage: str
+) -> None:
+    index = make_index(tmp_path, 30)
+    for path in sorted((tmp_path / "docs").iterdir())[:15]:
+        path.rename(path.with_stem(f"renamed-{path.stem}"))
+
+    def stop(at: str, *_: object) -> None:
+        if at == stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.ingest(progress=stop)
+    report = index.ingest()
+    assert (report.indexed, report.deleted, report.unchanged) == (15, 15, 15)
+
+
+def test_a_document_that_was_never_published_is_not_counted_as_deleted(tmp_path: Path) -> None:
+    index = make_index(tmp_path, 3)
+    (tmp_path / "docs" / "new.md").write_text("This is new.\n")
+
+    def stop(at: str, *_: object) -> None:
+        if at == "embedding":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.ingest(progress=stop)
+    (tmp_path / "docs" / "new.md").unlink()
+    report = index.ingest()
+    assert (report.deleted, report.unchanged, report.chunks_total) == (0, 3, 3)
 
 
 def test_records_cut_off_between_two_lines_are_asked_about(tmp_path: Path) -> None:

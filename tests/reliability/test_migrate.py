@@ -196,3 +196,18 @@ def test_what_is_no_migration_is_refused(
 ) -> None:
     with pytest.raises(rag_app.UsageError, match=wrong):
         app.migrate(config(folder, **to))
+
+
+def test_a_rollback_leads_to_what_was_served_before_and_not_to_what_was_rolled_back(
+    app: RagApp, folder: Path
+) -> None:
+    app.migrate(changed(folder, "splitter"))
+    app.rollback()
+    (folder / "docs" / "new.md").write_text(story("new"))
+    app.ingest()
+    served = shown(app)
+    app.migrate(changed(folder, "dimension"))
+    assert app.rollback().number == 1
+    assert shown(app) == served
+    with pytest.raises(rag_app.IndexStateError, match="no earlier generation"):
+        app.rollback()
