@@ -58,11 +58,9 @@ class Journal:
     def documents(self) -> dict[str, dict[str, Known]]:
         """Every document, by its origin and then by its source."""
         found: dict[str, dict[str, Known]] = {}
-        query = (
-            "SELECT origin, source, version, planned, gone, planned_content "
-            "FROM documents WHERE {g}"
-        )
-        for origin, source, version, planned, gone, content in self._read(query):
+        columns = "origin, source, version, planned, gone, planned_content"
+        rows = self._read(f"SELECT {columns} FROM documents WHERE {{g}}")
+        for origin, source, version, planned, gone, content in rows:
             found.setdefault(origin, {})[source] = Known(version, planned, gone == 1, content)
         return found
 
