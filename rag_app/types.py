@@ -313,7 +313,7 @@ class IngestPlan:
 
     Attributes:
         rebuild: whether it would refuse without `rebuild`, because the index is in another vector
-            store or of another embedding model; the figures are those of a rebuild then.
+            store, or of another model or splitter; the figures are those of a rebuild then.
         new: documents to be indexed, new ones and changed ones.
         gone: documents in the index that no source has any more.
         chunks: chunks of new documents; those of them that the index has already are `held`.

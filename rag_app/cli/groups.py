@@ -82,6 +82,6 @@ def group() -> None:
 
     Edit one YAML file, then: rag-app ingest, rag-app ask "...". Results go to stdout, messages to
     stderr. Exit status: 0 ok, 1 failed, 2 usage or config, 3 partly done (something quarantined),
-    4 locked by another process, 5 another embedding model's index, 6 over --max-cost, 7 doctor
+    4 locked by another process, 5 another model's or splitter's index, 6 over --max-cost, 7 doctor
     found damage, 130 and 143 stopped by a signal.
     """

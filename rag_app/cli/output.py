@@ -166,8 +166,8 @@ def plan_lines(plan: IngestPlan) -> list[str]:
     ]
     if plan.rebuild:
         lines.append(
-            "needs --rebuild: the index is in another vector store, or of another embedding model;"
-            " these are the figures of a rebuild"
+            "needs --rebuild: the index is in another vector store, or of another model or"
+            " splitter; these are the figures of a rebuild"
         )
     if plan.minutes is not None:
         lines.append(f"time: {plan.minutes:.1f} minutes at the rate limit")
