@@ -308,7 +308,7 @@ class Index:
     def drop(self, generation: Generation) -> None:
         """Remove a generation that is not served: its rows, then all that is known of it."""
         store = self.open_recorded(generation)
-        self.journal(generation).begin_prune()
+        self.manifest.condemn(generation.number)
         store.drop()
         reach("collection-dropped")
         self.manifest.forget(generation.number)
@@ -341,7 +341,7 @@ class Index:
 
 def _find(moment: Moment, number: int | None) -> Generation | None:
     listed = read_generations(moment.connection) if number is not None else []
-    return next((each for each in listed if each.number == number), None)
+    return next((each for each in listed if each.number == number and each.revision), None)
 
 
 def _vector_store(record: str) -> tuple[Any, str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rag_app.index.database import Database
 
-Purpose: TypeAlias = Literal["ingest", "rebuild", "migrate", "import"]
+Purpose: TypeAlias = Literal["ingest", "rebuild", "migrate", "import", "dropped"]
 
 CONTENT_TABLES = ("origins", "documents", "chunks", "staged", "quarantine")
 
@@ -35,7 +35,7 @@ class Generation:
     """One physical collection and what it was made with.
 
     Attributes:
-        purpose: why it was begun.
+        purpose: why it was begun; `dropped` when its rows are going, and may be gone.
         collection: its name in the vector store.
         store: the vector store's kind.
         identity: of its vectors, canonical JSON.
@@ -204,7 +204,17 @@ class Manifest:
     def find_replaced(self, number: int) -> Generation | None:
         """The generation that this one was first served in the place of, while it is kept."""
         replaced = self.get(_REPLACED.format(number))
-        return next((g for g in self.generations() if str(g.number) == replaced), None)
+        kept = (each for each in self.generations() if each.revision)
+        return next((each for each in kept if str(each.number) == replaced), None)
+
+    def condemn(self, number: int) -> None:
+        """The rows of a generation are about to go: from now on nobody reads it, goes back to it or
+        goes on with it."""
+        with self.database.writing() as connection:
+            statement = "UPDATE generations SET revision = 0, purpose = 'dropped' WHERE number = :n"
+            connection.execute(text(statement), {"n": number})
+            count_prune(connection)
+        reach("prune-begun")
 
     def forget(self, number: int) -> None:
         """A generation is gone, its collection was dropped."""

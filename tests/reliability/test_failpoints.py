@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 import warnings
@@ -186,3 +187,26 @@ def test_a_rollback_that_dies_has_been_done(tmp_path: Path) -> None:
 
 def test_every_point_is_provoked() -> None:
     assert {"generation-served"}.union(*REACHED.values()) == set(NAMES)
+
+
+@pytest.mark.parametrize("failpoint", ["prune-begun", "collection-dropped"])
+def test_a_reader_of_a_generation_that_is_half_removed_is_told_so(
+    failpoint: str, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, {"kind": "memory", "path": str(tmp_path / "vectors.sqlite")})
+    assert scene.run("first")
+    with rag_app.load(scene.config) as app:
+        shown = len(app.search("Document 3 says").hits)
+        assert shown
+        app.migrate(scene.to)
+        assert len(app.search("Document 3 says").hits) == shown
+        code = f"import rag_app\nwith rag_app.load({scene.to!r}) as app: app.gc()"
+        environment = {**os.environ, VARIABLE: failpoint}
+        ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+        assert ended.returncode == -signal.SIGKILL
+        with pytest.raises(rag_app.IdentityError):
+            app.search("Document 3 says")
+        with rag_app.load(scene.to) as new:
+            with pytest.raises(rag_app.IndexStateError, match="no earlier generation"):
+                new.rollback()
+            assert [each.number for each in new.gc()] == [1]
