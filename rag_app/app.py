@@ -133,10 +133,13 @@ class RagApp(Upkeep):
         self,
         *,
         progress: Callable[[str, int, int | None], None] = lambda *_: None,
+        rebuild: bool = False,
+        allow_delete: bool = False,
         retry_quarantined: bool = False,
     ) -> IngestPlan:
-        """What an ingest would do and cost. Reads the sources and the index's own record; asks
-        neither the embedding service nor the vector store, and leaves the index as it was.
+        """What `ingest` would do and cost with these arguments. Reads the sources and the index's
+        own record; asks neither the embedding service nor the vector store, and leaves the index
+        as it was.
 
         Raises:
             SourceError: a source cannot be listed.
@@ -149,6 +152,8 @@ class RagApp(Upkeep):
                 sources,
                 self.splitter,
                 progress=progress,
+                rebuild=rebuild,
+                allow_delete=allow_delete,
                 retry_quarantined=retry_quarantined,
             )
 

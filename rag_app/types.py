@@ -314,6 +314,7 @@ class IngestPlan:
     Attributes:
         rebuild: whether it would refuse without `rebuild`, because the index is in another vector
             store, or of another model or splitter; the figures are those of a rebuild then.
+        loss: why it would refuse without `allow_delete`; empty when it would not.
         new: documents to be indexed, new ones and changed ones.
         gone: documents in the index that no source has any more.
         chunks: chunks of new documents; those of them that the index has already are `held`.
@@ -347,3 +348,4 @@ class IngestPlan:
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
+    loss: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--retry-quarantined",
     is_flag=True,
-    help="Read again what was quarantined, though it has not changed.",
+    help="Read again what was quarantined for its content, though it has not changed.",
 )
 @click.pass_context
 def command(
@@ -70,11 +71,11 @@ def command(
     New and changed documents are embedded, unchanged ones are not, and chunks of what is gone are
     removed. What cannot be read is quarantined and named, and the exit status is 3.
     """
-    given = {name: value for name, value in given.items() if value not in (None, False)}
+    given = {n: v for n, v in given.items() if v is not None and v is not False}  # 0 is a limit
     _require_apart(plan, watch, given)
     with open_app(config, overrides) as app, show_progress() as progress:
         if plan:
-            planned = app.plan(progress=progress)
+            planned = app.plan(progress=progress, **given)
             progress.clear()
             _print(plan_json(planned) if as_json else plan_lines(planned))
         elif watch:
@@ -87,10 +88,10 @@ def command(
 
 
 def _require_apart(plan: bool, watch: bool, given: dict[str, Any]) -> None:
-    named = ["--" + name.replace("_", "-") for name in given]
-    if plan and (named or watch):
-        others = [*named, *(["--watch"] if watch else [])]
-        raise UsageError("--plan", "it stands alone", f"Leave out {' and '.join(others)}.")
+    if plan and (watch or "max_cost" in given):
+        others = [*(["--max-cost"] if "max_cost" in given else []), *(["--watch"] if watch else [])]
+        wrong = "it embeds nothing, and ends"
+        raise UsageError("--plan", wrong, f"Leave out {' and '.join(others)}.")
     if watch and "rebuild" in given:
         raise UsageError("--watch", "each ingest would rebuild", "Run --rebuild alone before.")
 
@@ -107,11 +108,12 @@ def _watch(app: RagApp, progress: Progress, as_json: bool, given: dict[str, Any]
     named: set[Unreadable] = set()
 
     def tell(report: IngestReport) -> None:
+        app.index.release()  # what is embedded in a process is open to others between bursts
         progress.clear()
         if as_json:
             click.echo(json.dumps(ingest_json(report), ensure_ascii=False))
         else:
-            click.echo(ingest_line(report))
+            click.echo(f"{datetime.now():%H:%M:%S} {ingest_line(report)}")
         for each in report.quarantine:
             if each not in named:
                 note(f"quarantined: {each.source}: {each.reason}")
@@ -119,6 +121,7 @@ def _watch(app: RagApp, progress: Progress, as_json: bool, given: dict[str, Any]
         named.update(report.quarantine)
 
     def explain(error: Exception) -> None:
+        app.index.release()
         progress.clear()
         note(f"{error}\nStill watching.")
 

@@ -78,6 +78,7 @@ def plan_json(plan: IngestPlan) -> dict[str, Any]:
         "price": plan.price,
         "minutes": None if plan.minutes is None else round(plan.minutes, 2),
         "rebuild": plan.rebuild,
+        "allow_delete": bool(plan.loss),
         "added": list(plan.added),
         "changed": list(plan.changed),
         "deleted": list(plan.deleted),
@@ -169,6 +170,8 @@ def plan_lines(plan: IngestPlan) -> list[str]:
             "needs --rebuild: the index is in another vector store, or of another model or"
             " splitter; these are the figures of a rebuild"
         )
+    if plan.loss:
+        lines.append(f"needs --allow-delete: {plan.loss}")
     if plan.minutes is not None:
         lines.append(f"time: {plan.minutes:.1f} minutes at the rate limit")
     broken = [f"{each.source}: {each.reason}" for each in plan.quarantine]

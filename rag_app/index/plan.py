@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
 
+from rag_app.errors import IndexStateError
 from rag_app.index.embed import name_text
+from rag_app.index.ingest import refuse_loss
 from rag_app.index.read import Reading
 from rag_app.types import IngestPlan
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from rag_app.index.index import Index
     from rag_app.index.journal import Journal
     from rag_app.index.manifest import Generation
-    from rag_app.index.read import Source
+    from rag_app.index.read import Findings, Source
     from rag_app.index.records import Notes
 
 
@@ -32,6 +34,8 @@ def plan(
     splitter: TextSplitter,
     *,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    rebuild: bool = False,
+    allow_delete: bool = False,
     retry_quarantined: bool = False,
 ) -> IngestPlan:
     """What `ingest` would do for the same arguments, were it run now.
@@ -41,7 +45,7 @@ def plan(
         MissingPackageError: a format's parser is not installed.
     """
     generation = _find_generation(index)
-    journal = None if generation is None else index.journal(generation)
+    journal = None if generation is None or rebuild else index.journal(generation)
     if generation is not None:
         index.settle_cache(generation.probes)
     counting = _Counting(index, journal, splitter)
@@ -75,11 +79,21 @@ def plan(
         price=price,
         minutes=estimate_minutes(model, counting.embed, counting.tokens),
         quarantine=tuple(found.quarantine),
-        rebuild=generation is None and index.manifest.served() is not None,
+        rebuild=not rebuild and generation is None and index.manifest.served() is not None,
+        loss="" if journal is None or allow_delete else _find_loss(index, journal, found),
         added=tuple(found.added),
         changed=tuple(found.changed),
         deleted=tuple(found.gone),
     )
+
+
+def _find_loss(index: Index, journal: Journal, found: Findings) -> str:
+    """Why an ingest would refuse to delete what is gone; empty when it would not."""
+    try:
+        refuse_loss(index, journal, found)
+    except IndexStateError as error:
+        return f"{error.where}: {error.wrong}"
+    return ""
 
 
 def _find_generation(index: Index) -> Generation | None:

@@ -32,16 +32,17 @@ def read_cases(path: Path, texts: Callable[[Iterable[str]], dict[str, str]]) -> 
         texts: gives the texts of documents by their sources.
 
     Raises:
-        UsageError: a line is no case, or its quote does not stand in its document.
+        UsageError: a line is no case, or its evidence does not stand in a document of the index.
     """
-    given = [_parse(path, number, line) for number, line in enumerate(_lines(path), 1) if line]
-    wanted = {each["source"] for case in given for each in case["evidence"]}
-    known = texts(wanted)
+    given = [
+        _parse(f"{path}:{number}", line) for number, line in enumerate(_lines(path), 1) if line
+    ]
+    known = texts({each["source"] for case in given for each in case.evidence})
     cases = []
     for case in given:
-        spans = tuple(_find(path, case["question"], each, known) for each in case["evidence"])
+        spans = tuple(_find(case, each, known) for each in case.evidence)
         if spans:
-            cases.append(Case(case["question"], spans))
+            cases.append(Case(case.question, spans))
     if not cases:
         raise UsageError(str(path), "no case has evidence", "Give questions with evidence.")
     return cases
@@ -66,27 +67,64 @@ def _lines(path: Path) -> list[str]:
         raise UsageError("--cases", wrong, "Name a JSONL file.") from error
 
 
-def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A case as it is written, at its `place` in the file."""
+
+    place: str
+    question: str
+    evidence: list[dict[str, Any]]
+
+
+def _parse(place: str, line: str) -> _Given:
+    remedy = 'A line reads {"question": …, "evidence": [{"source": …, "quote": …}]}.'
     try:
         case = json.loads(line)
-        evidence = case.get("evidence") or []
-        if all("quote" in e or {"start", "end"} <= set(e) for e in evidence):
-            return {"question": str(case["question"]), "evidence": [{**e} for e in evidence]}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass  # told below, for whatever is wrong with it
-    remedy = 'A line reads {"question": …, "evidence": [{"source": …, "quote": …}]}.'
-    raise UsageError(f"{path}:{number}", "it is no case", remedy)
+    except ValueError as error:
+        raise UsageError(place, f"it is no JSON ({error})", remedy) from error
+    wrong = _find_wrong(case)
+    if wrong is not None:
+        raise UsageError(place, f"it is no case: {wrong}", remedy)
+    return _Given(place, case["question"], case.get("evidence") or [])
 
 
-def _find(path: Path, question: str, evidence: dict[str, Any], texts: dict[str, str]) -> Any:
-    source = str(evidence["source"])
-    if "quote" not in evidence:
-        return source, (int(evidence["start"]), int(evidence["end"]))
-    start = texts.get(source, "").find(evidence["quote"])
-    if start < 0:
-        wrong = f"the evidence of {question!r} does not stand in {source!r} as it is indexed"
-        raise UsageError(str(path), wrong, "Correct the quote, or run: rag-app ingest")
-    return source, (start, start + len(evidence["quote"]))
+def _find_wrong(case: Any) -> str | None:
+    """Why this is no case; None when it is one."""
+    if not isinstance(case, dict):
+        return "it is no object"
+    question, evidence = case.get("question"), case.get("evidence") or []
+    if not isinstance(question, str) or not question.strip():
+        return f"`question` is {question!r}, and no text"
+    if not isinstance(evidence, list):
+        return f"`evidence` is {evidence!r}, and no list"
+    return next((wrong for each in evidence if (wrong := _find_wrong_in(each))), None)
+
+
+def _find_wrong_in(evidence: Any) -> str | None:
+    if not isinstance(evidence, dict) or not isinstance(evidence.get("source"), str):
+        return f"the evidence {evidence!r} names no `source`"
+    if "quote" in evidence:
+        quote = evidence["quote"]
+        fits = isinstance(quote, str) and bool(quote.strip())
+        return None if fits else f"`quote` is {quote!r}, and no text to look for"
+    start, end = evidence.get("start"), evidence.get("end")
+    if type(start) is int and type(end) is int and 0 <= start < end:
+        return None
+    return f"`start` is {start!r} and `end` {end!r}, and no span of characters (0 <= start < end)"
+
+
+def _find(case: _Given, evidence: dict[str, Any], texts: dict[str, str]) -> tuple[str, Span]:
+    source = evidence["source"]
+    if source not in texts:
+        wrong = f"the index holds no document {source!r}"
+        raise UsageError(case.place, wrong, "Correct the source, or run: rag-app ingest")
+    text, quote = texts[source], evidence.get("quote")
+    start = evidence["start"] if quote is None else text.find(quote)
+    end = evidence["end"] if quote is None else start + len(quote)
+    if start < 0 or end > len(text):
+        wrong = f"the evidence of {case.question!r} does not stand in {source!r} as it is indexed"
+        raise UsageError(case.place, wrong, "Correct the evidence, or run: rag-app ingest")
+    return source, (start, end)
 
 
 def _overlaps(hit: Hit, source: str, span: Span) -> bool:

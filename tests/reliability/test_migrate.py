@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,33 @@ def test_a_new_generation_that_finds_less_is_not_served(app: RagApp, folder: Pat
     assert report.recall[0] == 1
     assert report.recall[1] < 1
     assert report.embedded == 0
+
+
+@pytest.mark.parametrize(
+    ("evidence", "wrong"),
+    [
+        ({"source": "00.md", "start": "x", "end": 5}, "`start` is 'x'"),
+        ({"source": "00.md", "start": 5, "end": 5}, "0 <= start < end"),
+        ({"source": "00.md", "start": 0, "end": 10**6}, "does not stand in '00.md'"),
+        ({"source": "00.md", "quote": 5}, "`quote` is 5"),
+        ({"source": "00.md", "quote": ""}, "`quote` is ''"),
+        ({"source": "00.md", "quote": "nowhere"}, "does not stand in '00.md'"),
+        ({"quote": "x"}, "names no `source`"),
+        ({"source": "none.md", "start": 0, "end": 5}, "holds no document 'none.md'"),
+        ("00.md", "names no `source`"),
+    ],
+)
+def test_evidence_that_cannot_be_found_is_refused_with_its_line(
+    app: RagApp, folder: Path, evidence: Any, wrong: str
+) -> None:
+    cases = folder / "cases.jsonl"
+    good = {"question": "x", "evidence": [{"source": "00.md", "start": 0, "end": 5}]}
+    lines = good, {"question": "x", "evidence": [evidence]}
+    cases.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(rag_app.UsageError, match=re.escape(wrong)) as refused:
+        app.migrate(changed(folder, "splitter"), cases=cases)
+    assert refused.value.where == f"{cases}:2"
+    assert [each.state for each in app.generations()] == ["served"]
 
 
 def test_work_that_was_not_published_is_not_taken_for_done(app: RagApp, folder: Path) -> None:
