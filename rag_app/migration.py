@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rag_app.errors import IndexStateError, UsageError
@@ -13,6 +12,7 @@ from rag_app.index.recall import measure_recall, read_cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from rag_app.app import RagApp
     from rag_app.config import AppConfig
@@ -103,6 +103,7 @@ def _recorded_config(target: RagApp) -> AppConfig:
     """The config that what is served was written by."""
     from rag_app.config import load_config
 
-    record = json.loads(find_served(target.index).config)
-    config = load_config(record["config"], folder=Path(record["folder"]))
-    return replace(config, index=target.config.index)
+    record = json.loads(find_served(target.index).config)["config"]
+    here = target.config
+    config = load_config(record, folder=here.index.path, dotenv=here.folder / ".env")
+    return replace(config, index=here.index)

@@ -134,8 +134,9 @@ class Parts:
         """The vector store of a generation that another config wrote, on its collection."""
         from rag_app.config import load_config
 
-        record = json.loads(generation.config)
-        config = load_config(record["config"], folder=Path(record["folder"]))
+        record = json.loads(generation.config)["config"]
+        here = self.config
+        config = load_config(record, folder=here.index.path, dotenv=here.folder / ".env")
         section = config.vector_store
         made: Store = registry.build(
             "vector_stores",

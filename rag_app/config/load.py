@@ -25,6 +25,7 @@ def load_config(
     overrides: Mapping[str, Any] | Sequence[str] = (),
     *,
     folder: Path | None = None,
+    dotenv: Path | None = None,
 ) -> AppConfig:
     """Read and validate a config.
 
@@ -32,22 +33,23 @@ def load_config(
         source: path of the YAML file, or the same content as a mapping.
         overrides: `{"retriever.k": 12}`, or lines `retriever.k=12` as on the command line; later
             ones win. Relative paths in them start at the current folder.
-        folder: where relative paths of a mapping start, and its `.env` lies; the current folder
-            by default, without `.env`.
+        folder: where relative paths of a mapping start; the current folder by default.
+        dotenv: variables for a mapping; a file's are those of the `.env` beside it.
 
     Raises:
         ConfigError: with every problem found, in the order of the file.
     """
     problems = Problems()
     file = None if isinstance(source, Mapping) else Path(source)
-    reads_dotenv = file is not None or folder is not None
     if folder is None:
         folder = Path.cwd() if file is None else Path(os.path.abspath(file)).parent
     root = _read_mapping(source, problems) if isinstance(source, Mapping) else _read(file, problems)
     kinds: dict[str, str | None] = {**dict.fromkeys(KIND_OF_SECTION), **DEFAULT_KINDS}
     apply_overrides(root, overrides, kinds, problems)
-    dotenv = read_dotenv(folder / ".env", problems) if reads_dotenv else {}
-    made = Assembly(root, folder, {**dotenv, **os.environ}, problems).make(file)
+    if file is not None:
+        dotenv = folder / ".env"
+    variables = {} if dotenv is None else read_dotenv(dotenv, problems)
+    made = Assembly(root, folder, {**variables, **os.environ}, problems).make(file)
     problems.raise_any()
     return made
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, SecretStr, ValidationError
 
 from rag_app.options import Field, FilePath, Options, Secret
 
@@ -128,19 +129,53 @@ class AppConfig:
         return {**described, "index": _jsonable(self.index.model_dump())}
 
     def record(self) -> dict[str, Any]:
-        """What `load_config` makes the same config of: `config`, and the `folder` of its paths.
+        """What `load_config` makes the same config of, when paths start at `index.path`.
 
-        Options that were left out are left out, and secrets are written by their variables.
+        Options that were left out are left out, but for paths; secrets are written by their
+        variables. A path inside the config's folder is written as it lies from `index.path`, so
+        that what is moved or copied together still belongs together.
         """
-        recorded: dict[str, Any] = {"name": self.name, "sources": [*map(_record, self.sources)]}
+        recorded: dict[str, Any] = {
+            "name": self.name,
+            "sources": [self._record(section) for section in self.sources],
+        }
         for name in KIND_OF_SECTION:
             if (section := getattr(self, name)) is not None:
-                recorded[name] = _record(section)
-        return {"config": recorded, "folder": str(self.folder)}
+                recorded[name] = self._record(section)
+        return {"config": recorded}
+
+    def _record(self, section: Section) -> dict[str, Any]:
+        given = self._anchor(section.options.model_dump(exclude_unset=True))
+        recorded = {"kind": section.kind, **_with_paths(section, given, self._anchor)}
+        return _write_variables(section, recorded)
+
+    def _anchor(self, value: Any) -> Any:
+        """The value with the paths in it as text, those inside the folder from `index.path`."""
+        if isinstance(value, Path) and value.is_relative_to(self.folder):
+            return os.path.relpath(value, self.index.path)
+        if isinstance(value, Mapping):
+            return {name: self._anchor(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._anchor(each) for each in value]
+        return _jsonable(value)
 
 
-def _record(section: Section) -> dict[str, Any]:
-    recorded = {"kind": section.kind, **_jsonable(section.options.model_dump(exclude_unset=True))}
+def _with_paths(
+    section: Section, given: dict[str, Any], anchor: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """The options given, with the paths that are theirs by default where these may be written."""
+    options = section.options
+    for name in type(options).model_fields.keys() - options.model_fields_set:
+        if isinstance(path := getattr(options, name), Path):
+            try:
+                type(options).model_validate({**options.model_dump(exclude_unset=True), name: path})
+            except ValidationError:  # it has no use beside the others
+                continue
+            given = {**given, name: anchor(path)}
+    return given
+
+
+def _write_variables(section: Section, recorded: dict[str, Any]) -> dict[str, Any]:
     for steps, text in section.variables.items():
         inner: Any = recorded
         for step in steps[:-1]:

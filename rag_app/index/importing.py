@@ -75,7 +75,7 @@ def import_index(
         waiting = journal.count()["planned"]
         _plan(journal, portable)
         if waiting:
-            tell_resumption(journal, progress)
+            tell_resumption(index, journal, progress)
         embedding = Embedding(_NoModel(portable.place), vectors)
         writing = Writing(journal, store, embedding, [], _name_stage(progress))
         writing.write()

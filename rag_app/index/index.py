@@ -19,7 +19,6 @@ from rag_app.index.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from langchain_core.embeddings import Embeddings
@@ -166,7 +165,8 @@ class Index:
             raise self._empty(moment)
         if served.number != self._held:
             held = _find(moment, self._held)
-            if held is not None and not self.is_as_asked(served) and moment.unchanged(served):
+            kept = held is not None and held.revision and moment.unchanged(served)
+            if held is not None and kept and not self.is_as_asked(served):
                 return held
         self.require_fit(served)
         self.require_cut(served)
@@ -321,19 +321,20 @@ class Index:
             LockedError: another process is writing; naming it.
         """
         database = self.manifest.database
-        lock: AbstractContextManager[Callable[[], None]]
-        if database.on_server:
-            lock = only_writer_of(database)
-        else:
-            lock = only_writer(self.place, self.folder)
-        with lock as require_held:
+        alone = only_writer(self.place, self.folder)
+        with only_writer_of(database) if database.on_server else alone as require_held:
             yield require_held
+
+    def release(self) -> None:
+        """Close the stores while nobody reads; they are opened when used. Those in RAM stay."""
+        if not self.in_memory:
+            while self._stores:
+                self._stores.popitem()[1].close()
 
     def close(self) -> None:
         """Release the stores, the manifest and the cache."""
-        for store in self._stores.values():
-            store.close()
-        self._stores.clear()
+        while self._stores:
+            self._stores.popitem()[1].close()
         self.manifest.close()
         if self.cache is not None:
             self.cache.close()
@@ -344,7 +345,6 @@ def _find(moment: Moment, number: int | None) -> Generation | None:
     return next((each for each in listed if each.number == number and each.revision), None)
 
 
-def _vector_store(record: str) -> tuple[Any, str]:
-    """The vector store of a config on record, with the folder that its paths start at."""
-    found = json.loads(record)
-    return found["config"].get("vector_store"), found["folder"]
+def _vector_store(record: str) -> Any:
+    """The vector store of a config on record."""
+    return json.loads(record)["config"].get("vector_store")

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from rag_app.errors import IndexStateError
+from rag_app.errors import IndexStateError, RagAppError
 from rag_app.index.embed import Embedding
 from rag_app.index.failpoints import reach
 from rag_app.index.identity import take_probes
@@ -89,10 +89,10 @@ def ingest(
         writing = Writing(journal, store, embedding, [(journal, store)], progress)
         embedding.require_budget_for(writing.texts_to_embed())
         if waiting:
-            tell_resumption(journal, progress)
+            tell_resumption(index, journal, progress)
         writing.write()
         publish(index, generation, journal, prepare, require_held)
-        total = finish(index, generation, writing, alone=rebuild)
+        total = finish(index, generation, writing, progress, alone=rebuild)
         return _report(found, writing, total, time.perf_counter() - start)
 
 
@@ -119,7 +119,8 @@ def choose_generation(index: Index, purpose: Purpose) -> Generation:
             continue
         index.require_fit(unfinished)
         index.require_cut(unfinished)
-        if unfinished.probes is None:  # it was stopped before it had asked the model
+        if unfinished.probes is None:  # it was stopped before anything else was done
+            _require_empty(index, unfinished)
             return replace(unfinished, probes=_keep_probes(index, unfinished.number))
         index.check_probes(unfinished)
         index.settle_cache(unfinished.probes)
@@ -142,10 +143,16 @@ def begin_generation(index: Index, purpose: Purpose) -> Generation:
         splitter=index.splitter,
         config=index.record,
     )
+    _require_empty(index, made)
     _keep_probes(index, made.number, probes)
+    return replace(made, probes=probes)
+
+
+def _require_empty(index: Index, made: Generation) -> None:
+    """See that the collection of a new generation is empty, or make it so for a rebuild."""
     store = index.open(made.collection)
     if count := store.count():
-        if purpose == "ingest":
+        if made.purpose == "ingest":
             index.manifest.forget(made.number)
             raise IndexStateError(
                 index.place,
@@ -154,7 +161,6 @@ def begin_generation(index: Index, purpose: Purpose) -> Generation:
                 "rag-app ingest --rebuild",
             )
         store.drop()
-    return replace(made, probes=probes)
 
 
 def _keep_probes(index: Index, number: int, probes: bytes | None = None) -> bytes:
@@ -188,7 +194,9 @@ def read(
     return found
 
 
-def finish(index: Index, generation: Generation, writing: Writing, *, alone: bool) -> int:
+def finish(
+    index: Index, generation: Generation, writing: Writing, progress: Progress, *, alone: bool
+) -> int:
     """Remove what is no longer served, `alone` other generations too; how many chunks are served.
 
     Raises:
@@ -197,7 +205,7 @@ def finish(index: Index, generation: Generation, writing: Writing, *, alone: boo
     journal = index.journal(generation)
     writing.prune()
     if alone:
-        drop_others(index, generation)
+        drop_others(index, generation, progress)
     journal.sweep()
     total = journal.count()["served"]
     index.require_count(index.open(generation.collection), total)
@@ -237,13 +245,14 @@ def refuse_loss(index: Index, journal: Journal, found: Findings) -> None:
         )
 
 
-def tell_resumption(journal: Journal, progress: Progress) -> None:
+def tell_resumption(index: Index, journal: Journal, progress: Progress) -> None:
     """Say how far an interrupted run had come."""
     counts = journal.count()
     total = counts["planned"]
     if total:
         done = total - counts["staged"]
-        progress(f"resuming: {done:,} of {total:,} done, 0 paid twice", 0, None)
+        paid = "" if index.cache is None else ", 0 paid twice"
+        progress(f"resuming: {done:,} of {total:,} done{paid}", 0, None)
 
 
 def publish(
@@ -265,11 +274,14 @@ def publish(
     journal.publish(described)
 
 
-def drop_others(index: Index, kept: Generation) -> None:
+def drop_others(index: Index, kept: Generation, progress: Progress) -> None:
     """Drop every generation but one, with its collection."""
     for other in index.manifest.generations():
         if other.number != kept.number:
-            index.drop(other)
+            try:
+                index.drop(other)
+            except RagAppError as error:  # what was asked for is done, and is served
+                progress(f"generation {other.number} is left: {error}", 0, None)
 
 
 def _unwanted(journal: Journal, found: Findings) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from langchain_core.documents import Document
 
-from rag_app.errors import IndexStateError, StoreError, UsageError
+from rag_app.errors import IndexStateError, RagAppError, StoreError, UsageError
 from rag_app.index.embed import Embedding, name_text
 from rag_app.index.identity import require_same_loaders
 from rag_app.index.ingest import choose_generation, publish, tell_resumption
@@ -85,7 +85,7 @@ def migrate(
         writing = Writing(journal, store, embedding, at_hand, progress)
         embedding.require_budget_for(writing.texts_to_embed())
         if waiting:
-            tell_resumption(journal, progress)
+            tell_resumption(index, journal, progress)
         writing.write()
         if writing.refused:
             raise _refused(index, writing)
@@ -199,14 +199,23 @@ def collect_garbage(index: Index) -> list[Generation]:
     """
     with index.writing():
         served = index.manifest.served()
-        dropped = []
+        dropped: list[Generation] = []
+        failed: list[RagAppError] = []
         for each in index.manifest.generations():
             first = served is None and each.purpose == "ingest"  # it waits to be gone on with
             if not first and (served is None or each.number != served.number):
-                index.drop(each)
-                dropped.append(each)
+                try:
+                    index.drop(each)
+                    dropped.append(each)
+                except RagAppError as error:  # told below; the others are none the worse for it
+                    failed.append(error)
         if served is not None:
             index.journal(served).sweep()
+        if failed:
+            wrong = (
+                f"{len(failed)} generations could not be removed, {len(dropped)} were; {failed[0]}"
+            )
+            raise IndexStateError(index.place, wrong, "Mend that, then run: rag-app index gc")
         return dropped
 
 
@@ -254,7 +263,7 @@ def _carry_origins(before: Journal, identity: str) -> Iterator[tuple[str, Origin
         origin
         for origin, documents in before.documents().items()
         if any(known.planned is not None or known.gone for known in documents.values())
-    }
+    } | before.quarantine().keys()  # what one model or splitter refuses another may take
     for origin, record in before.origins().items():
         settings = digest(record.entry, identity)
         fingerprint = None if origin in unfinished else record.fingerprint
