@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from rag_app.cli import COMMANDS
+from tests.openai_server import OpenAIServer
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 TOOL = str(Path(sys.executable).parent / "rag-app")
@@ -153,10 +154,70 @@ def test_a_dry_run_names_the_documents_and_writes_nothing(run: Run, tmp_path: Pa
     assert json.loads(run("ingest", "--json").stdout)["documents"]["indexed"] == 24
 
 
+def test_a_plan_says_that_a_deletion_must_be_allowed_as_the_ingest_does(
+    run: Run, tmp_path: Path
+) -> None:
+    run("init")
+    run("ingest")
+    for path in (tmp_path / "docs").iterdir():
+        path.unlink()
+    (tmp_path / "docs" / "new.md").write_text("The only one.")
+    for number in range(2):  # a refusal, and a plan, leave it as it was
+        refused = run("ingest")
+        assert refused.returncode == 1, number
+        shown = run("ingest", "--plan").stdout.splitlines()
+        needs = [line for line in shown if line.startswith("needs --allow-delete: ")]
+        assert len(needs) == 1
+        assert needs[0].partition(": ")[2] in refused.stderr
+    assert json.loads(run("ingest", "--plan", "--json").stdout)["allow_delete"] is True
+    allowed = json.loads(run("ingest", "--plan", "--json", "--allow-delete").stdout)
+    assert (allowed["allow_delete"], allowed["documents"]["gone"]) == (False, 3)
+    assert json.loads(run("ingest", "--json", "--allow-delete").stdout)["documents"]["deleted"] == 3
+
+
+def test_a_plan_of_a_rebuild_or_of_another_reading_counts_what_that_run_does(
+    run: Run, tmp_path: Path
+) -> None:
+    run("init")
+    (tmp_path / "docs" / "broken.pdf").write_bytes(b"%PDF-1.4 and then nothing")
+    assert run("ingest").returncode == 3
+    (tmp_path / "docs" / "vacation.md").unlink()
+    plan = json.loads(run("ingest", "--plan", "--rebuild", "--json").stdout)
+    again = run("ingest", "--plan", "--retry-quarantined", "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["documents"]["quarantined"] == 1
+    documents = json.loads(run("ingest", "--rebuild", "--json").stdout)["documents"]
+    for planned, done in (("new", "indexed"), ("unchanged", "unchanged"), ("gone", "deleted")):
+        assert plan["documents"][planned] == documents[done]
+    assert (plan["documents"]["new"], plan["chunks"]["held"], plan["rebuild"]) == (2, 0, False)
+
+
+def test_no_dollars_are_a_limit_too(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with OpenAIServer() as server:
+        model = {"kind": "openai", "model": "text-embedding-3-small", "base_url": server.url}
+        section = json.dumps({**model, "price": 0.02})
+        given = ["--set", f"embeddings={section}", "--max-cost", "0"]
+        for args in ([], ["--watch"]):
+            done = run("ingest", *args, *given)
+            assert done.returncode == 6
+        sent = [text for request in server.requests for text in request.body["input"]]
+    assert not any("vacation" in text for text in sent)
+
+
+def test_collecting_garbage_where_nothing_is_served_says_so(run: Run) -> None:
+    run("init")
+    done = run("index", "gc")
+    assert (done.returncode, done.stderr) == (0, "Nothing is served, and nothing was removed.\n")
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--plan", "--rebuild"], "Leave out --rebuild."),
+        (["--plan", "--max-cost", "0"], "Leave out --max-cost."),
         (["--dry-run", "--watch", "--max-cost", "1"], "Leave out --max-cost and --watch."),
         (["--watch", "--rebuild"], "--rebuild"),
         (["--watch", "--set", "sources=[{kind: sql, url: 'sqlite://', query: 'select 1'}]"], "sql"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -217,6 +218,31 @@ def test_a_large_deletion_that_is_allowed_is_done(docs: Path) -> None:
         while deleted < 11:
             deleted += watching.next_report()["documents"]["deleted"]
         assert indexed(docs) == {"11.md": "Note 11."}
+
+
+@pytest.mark.parametrize("kind", ["qdrant", "milvus"])
+def test_others_can_search_between_bursts_where_the_folder_is_locked(kind: str, docs: Path) -> None:
+    place = {"kind": kind, "path": "store"}
+    (docs.parent / "rag-app.yaml").write_text(json.dumps(config(vector_store=place)))
+    with Watching(docs) as watching:
+        assert watching.next_report()["documents"]["indexed"] == 12
+        assert indexed(docs) == on_disk(docs)
+        (docs / "0.md").write_text("Edited in place.")
+        assert watching.next_report()["documents"]["indexed"] == 1
+        assert indexed(docs) == on_disk(docs)
+
+
+def test_a_line_for_people_begins_with_the_time_of_day(docs: Path) -> None:
+    process = subprocess.Popen(
+        [TOOL, "ingest", "--watch"], cwd=docs.parent, text=True, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=SECONDS)
+    assert re.match(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d 12 indexed, 0 deleted", line)
 
 
 class Gated(OpenAIServer):

@@ -21,9 +21,12 @@ def command(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     with open_app(config, overrides) as app:
         removed = app.gc()
+        serves = any(each.state == "served" for each in app.generations())
     if as_json:
         print_json({"removed": [asdict(each) for each in removed]})
     elif removed:
         click.echo("\n".join(f"removed: {generation_line(each)}" for each in removed))
-    else:
+    elif serves:
         note("Only what is served is there; nothing was removed.")
+    else:
+        note("Nothing is served, and nothing was removed.")
