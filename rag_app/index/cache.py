@@ -20,7 +20,7 @@ import numpy as np
 
 from rag_app.errors import IndexStateError, MissingPackageError
 from rag_app.index.identity import find_difference
-from rag_app.sqlite_files import connect, is_read_only
+from rag_app.sqlite_files import connect, has_changed, is_read_only
 from rag_app.urls import hide_password
 
 if TYPE_CHECKING:
@@ -217,6 +217,9 @@ class _File:
                 self._db = None
 
     def _open(self) -> sqlite3.Connection:
+        if self._db is not None and has_changed(self._db):
+            self._db.close()
+            self._db = None
         if self._db is None:
             self._db = connect(self._path, WAIT_SECONDS)
             if not is_read_only(self._path):

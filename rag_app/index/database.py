@@ -22,11 +22,11 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from rag_app.errors import IndexStateError, MissingPackageError
-from rag_app.sqlite_files import connect, is_read_only
+from rag_app.sqlite_files import connect, has_changed, is_read_only, was_rewritten
 from rag_app.urls import hide_password, show_url
 
 if TYPE_CHECKING:
@@ -153,8 +153,11 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One moment: everything read inside belongs together."""
-        with self._explained(), self._reader.connect() as connection:
+        with self._connected(self._reader) as connection:
             yield connection
+            if was_rewritten(connection.connection.dbapi_connection):
+                wrong = "the manifest was changed while it was read"
+                raise IndexStateError(self.place, wrong, "Run it again.")
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -163,11 +166,9 @@ class Database:
         Raises:
             IndexStateError: it cannot be written; nothing of the transaction was.
         """
-        options = {"rag_app_writes": True}
         with (
-            self._explained(),
-            self._engine.connect().execution_options(**options) as connection,
-            connection.begin(),
+            self._connected(self._engine) as connection,
+            connection.execution_options(rag_app_writes=True).begin(),
         ):
             yield connection
 
@@ -179,7 +180,7 @@ class Database:
     @contextmanager
     def holding(self) -> Iterator[Connection]:
         """A connection of its own, for a lock that lives as long as it does."""
-        with self._explained(), self._engine.connect() as connection:
+        with self._connected(self._engine) as connection:
             yield connection
 
     def close(self) -> None:
@@ -187,10 +188,17 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        with self._explained(SQLAlchemyError, OSError):
+            connection = engine.connect()
+        with self._explained(SQLAlchemyError), connection:  # an OSError inside is the caller's
+            yield connection
+
+    @contextmanager
+    def _explained(self, *kinds: type[Exception]) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:
+        except kinds as error:
             words = str(getattr(error, "orig", None) or error).partition("\n")[0]
             shown = hide_password(words, self._url)
             cause = error if shown == words else None
@@ -233,6 +241,11 @@ def open_file(path: Path, name: str) -> Database:
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("rag_app_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    @event.listens_for(engine, "checkout")
+    def checkout(opened: sqlite3.Connection, *_: object) -> None:
+        if has_changed(opened):  # then another connection is opened in its place
+            raise DisconnectionError("the file was changed")
 
     return _prepare(Database(engine, place), make=not is_read_only(path))
 

@@ -19,6 +19,7 @@ from rag_app.index.identity import PROBES, require_same_probes
 from rag_app.index.ledger import Ledger
 from rag_app.index.manifest import read_generations
 from rag_app.index.read import Reading
+from rag_app.index.view import MENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,6 +169,10 @@ class Examination:
             return False
         else:
             self.generation = listed[moment.served]
+        mending = "SELECT value FROM head WHERE key = :key"
+        found = moment.connection.execute(text(mending), {"key": MENDING}).scalar()
+        if self.generation is not None and found == str(self._number):
+            self.ledger.tell("unfinished-mending")
         others = [f"{g.number} ({g.purpose})" for g in filling if g is not self.generation]
         if others:
             named = f"generation {', '.join(others)} was begun and never published"

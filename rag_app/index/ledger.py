@@ -75,7 +75,10 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     # the manifest
     "manifest-damaged": Kind(True, "", "the manifest is damaged", _RESTORE),
-    "nothing-published": Kind(False, "", "nothing was ever published", INGEST),
+    "nothing-published": Kind(True, "", "nothing is served yet", INGEST),
+    "unfinished-mending": Kind(
+        True, "", "mending was begun and has not ended: searches are refused until it has", FIX
+    ),
     "unfinished-generation": Kind(
         False,
         "generations",
@@ -118,7 +121,7 @@ KINDS: Final[dict[str, Kind]] = {
         False,
         "documents",
         "could not be read",
-        "Mend them, then run: rag-app ingest --retry-quarantined",
+        "Mend them, then run: rag-app ingest",
     ),
 }
 """Every kind of finding, in the order told."""

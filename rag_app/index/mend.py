@@ -22,8 +22,10 @@ from rag_app.index.examine_rows import PAGE, is_sound
 from rag_app.index.examine_vectors import is_alike
 from rag_app.index.failpoints import reach
 from rag_app.index.identity import is_same_model
+from rag_app.index.manifest import count_prune, set_head
 from rag_app.index.read import name_chunk
 from rag_app.index.records import PlannedChunk
+from rag_app.index.view import MENDING
 from rag_app.index.write import BATCH, require_written
 from rag_app.rows import Row
 
@@ -77,7 +79,6 @@ class Mending:
         self._ledger, self._progress = examined.ledger, progress
         self._untrusted: set[str] = set()
         self._lost: dict[str, set[str]] = {}
-        self._begun = False
 
     def mend(self) -> None:
         """Mend what can be.
@@ -94,6 +95,7 @@ class Mending:
         self._clear(generation, wanted)
         self._write(generation, wanted)
         self._mend_manifest(generation)
+        self._end()
         self._mend_words()
         if self._ledger.has("damaged-cache"):
             self._fill_cache()
@@ -133,7 +135,7 @@ class Mending:
         if dimension is not None and store.dimension not in (None, dimension):
             if self._ledger.has("foreign-rows", "unknown-rows"):
                 return  # upserting will say that the collection is of another dimension
-            self._begin()
+            self._begin(emptied=True)
             store.drop()
             with self._index.manifest.moment() as moment:
                 wanted.clear()
@@ -152,11 +154,22 @@ class Mending:
             self.deleted += len(ids[start : start + PAGE])
             reach("rows-deleted")
 
-    def _begin(self) -> None:
-        """Rows that readers may see are about to change: searches that overlap look again."""
-        if not self._begun and self._examined.generation is not None:
-            self._index.journal(self._examined.generation).begin_prune()
-            self._begun = True
+    def _begin(self, *, emptied: bool = False) -> None:
+        """Rows that readers may see are about to change: searches that overlap look again; while
+        the collection is `emptied` and refilled they are refused."""
+        generation = self._examined.generation
+        if generation is not None:
+            with self._index.manifest.database.writing() as connection:
+                if emptied:
+                    set_head(connection, MENDING, str(generation.number))
+                count_prune(connection)
+            reach("prune-begun")
+
+    def _end(self) -> None:
+        """The rows are as they should be: searches that overlapped look again, none is refused."""
+        with self._index.manifest.database.writing() as connection:
+            connection.execute(text("DELETE FROM head WHERE key = :key"), {"key": MENDING})
+            count_prune(connection)
 
     def _write(self, generation: Generation, wanted: Ids) -> None:
         total = sum(map(len, wanted.values()))

@@ -38,6 +38,9 @@ at most: some services have that limit."""
 
 PAGE: Final = 500
 
+MENDING: Final = "mending"
+"""Key of the manifest's head: the generation whose collection was emptied and is being refilled."""
+
 
 class View:
     """The published chunks of one generation, as of one moment.
@@ -83,15 +86,29 @@ class View:
     def search(
         self, vector: ArrayLike, k: int, filter: Filter | None = None
     ) -> list[tuple[Document, float]]:
-        """The `k` published chunks nearest to a vector among those that match, best first."""
+        """The `k` published chunks nearest to a vector among those that match, best first.
+
+        Raises:
+            IndexStateError: the store has lost some, or finds fewer than there are; or they are
+                being mended.
+        """
+        if self.ask("SELECT 1 FROM head WHERE key = :key AND value = :n", **self._mending):
+            raise IndexStateError(
+                "vector_store",
+                "its rows are being written anew: mending was begun and has not ended",
+                "Wait for it, or go on with it: rag-app doctor --fix",
+            )
         hidden = self._count()[1]
         asked = max(k, min(k + min(hidden, max(k, SPARE)), MOST)) if k else 0
         while True:
             found = self._store.search(vector, asked, filter)
             seen = self._find_published([document.id or "" for document, _ in found])
             kept = [pair for pair in found if pair[0].id in seen]
-            if len(kept) >= k or len(found) < asked:
+            if len(kept) >= k:
                 return kept[:k]
+            if len(found) < asked:
+                self._require_all(len(kept), k, filter)
+                return kept
             asked *= 4
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
@@ -171,6 +188,24 @@ class View:
         """What the manifest says at this moment; `:g` in the statement is the generation."""
         given = {"g": self.generation.number, **values}
         return self._moment.connection.execute(text(statement), given).fetchall()
+
+    @property
+    def _mending(self) -> dict[str, str]:
+        return {"key": MENDING, "n": str(self.generation.number)}
+
+    def _require_all(self, found: int, k: int, filter: Filter | None) -> None:
+        """Refuse fewer hits than asked for, unless no more chunks are there or match."""
+        known = self.count_stored()
+        if (held := self._store.count()) < known:
+            raise self._lost(f"it holds {held} of {known} that were written")
+        wanted = min(k, self.count())
+        if filter is None and found < wanted:
+            raise IndexStateError(
+                "vector_store",
+                f"the store finds {found} chunks where {wanted} are to be found",
+                "See what is wrong with it: rag-app doctor; where its search is approximate, let "
+                "it look further",
+            )
 
     def _lost(self, wrong: str) -> IndexStateError:
         return IndexStateError(

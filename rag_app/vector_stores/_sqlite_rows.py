@@ -19,6 +19,7 @@ import numpy as np
 
 from rag_app.errors import StoreError
 from rag_app.rows import Neighbour, Row, wrong_dimension
+from rag_app.sqlite_files import has_changed, was_rewritten
 from rag_app.vector_stores._sqlite_file import (
     checksum,
     damaged,
@@ -76,7 +77,7 @@ class SqliteRows(ABC, Generic[S]):
     def __init__(self, path: Path | None, collection: str, wait_seconds: float) -> None:
         self.persistent = path is not None
         self._path = path
-        self._name = collection
+        self._name, self._wait_seconds = collection, wait_seconds
         self._lock = threading.RLock()
         self._searched: S | None = None
         self._collection: int | None = None  # number of the collection that is searched
@@ -297,13 +298,24 @@ class SqliteRows(ABC, Generic[S]):
         with self._lock, self._explain():
             if not self._open:
                 raise StoreError(self.place, f"{self._path} is closed", "Open the store again.")
+            self._open_changed()
             self._connection.execute(begin)
             try:
                 yield
+                if was_rewritten(self._connection):
+                    raise sqlite3.OperationalError("the file was changed while it was read")
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
+
+    def _open_changed(self) -> None:
+        """Open a file anew that was opened as one that changes no more, and has."""
+        if has_changed(self._connection):
+            self._open = False
+            self._connection.close()
+            self._connection = open_file(self._path, self._wait_seconds, self.tables)
+            self._version, self._open = -1, True
 
     def _roll_back(self) -> None:
         """Undo the transaction; SQLite has already done so after some errors, such as no room."""
