@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rag_app.errors import IndexStateError, RagAppError
 from rag_app.index.embed import Embedding
 from rag_app.index.failpoints import reach
 from rag_app.index.identity import take_probes
+from rag_app.index.losses import refuse_loss
 from rag_app.index.read import Reading
 from rag_app.index.write import Writing
 from rag_app.types import IngestReport
@@ -26,13 +27,10 @@ if TYPE_CHECKING:
     from rag_app.index.index import Index
     from rag_app.index.journal import Journal
     from rag_app.index.manifest import Generation, Purpose
-    from rag_app.index.read import Findings, Source
+    from rag_app.index.read import Source
+    from rag_app.index.records import Findings
 
     Progress = Callable[[str, int, int | None], None]
-
-FEW: Final = 5
-SHARE: Final = 0.2
-"""More documents gone than these, in number and as a share of all, need to be allowed."""
 
 
 def ingest(
@@ -92,6 +90,7 @@ def ingest(
             tell_resumption(index, journal, progress)
         writing.write()
         publish(index, generation, journal, prepare, require_held)
+        journal.settle(found.settled)
         total = finish(index, generation, writing, progress, alone=rebuild)
         return _report(found, writing, total, time.perf_counter() - start)
 
@@ -210,39 +209,6 @@ def finish(
     total = journal.count()["served"]
     index.require_count(index.open(generation.collection), total)
     return total
-
-
-def refuse_loss(index: Index, journal: Journal, found: Findings) -> None:
-    """Refuse when more is gone than anybody deletes by hand: it is lost more often than deleted.
-
-    A document that came back under another name, with the same text, is not gone.
-
-    Raises:
-        IndexStateError: naming some; nothing was deleted or written.
-    """
-    if not found.gone:
-        return
-    contents = journal.contents()
-    gone = [s for s in found.gone if s in contents and contents[s] not in found.contents]
-    for doubt, documents in found.doubtful:
-        if lost := [source for source in gone if source in documents]:
-            named = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
-            raise IndexStateError(
-                doubt.where,
-                f"{doubt.wrong}, and {len(lost)} documents that the index holds were there "
-                f"({named}); nothing was deleted",
-                f"{doubt.remedy} If they are to go, run: rag-app ingest --allow-delete",
-            )
-    much = len(gone) > FEW and len(gone) > SHARE * len(contents)
-    if gone and (found.emptied or much):
-        named = ", ".join(gone[:5]) + (", …" if len(gone) > 5 else "")
-        of_entry = ": all that a source had" if found.emptied else ""
-        raise IndexStateError(
-            index.place,
-            f"{len(gone)} of {len(contents)} documents are gone from the sources{of_entry} "
-            f"({named}), and nothing was deleted",
-            "See that the sources are whole. If that is meant, run: rag-app ingest --allow-delete",
-        )
 
 
 def tell_resumption(index: Index, journal: Journal, progress: Progress) -> None:

@@ -21,7 +21,16 @@ from rag_app.index import statements as sql
 from rag_app.index.database import in_parts, names
 from rag_app.index.failpoints import reach
 from rag_app.index.manifest import count_prune, now, serve
-from rag_app.index.records import Known, OriginRecord, PlannedChunk, StoredDocument, pack, unpack
+from rag_app.index.records import (
+    Known,
+    OriginRecord,
+    PlannedChunk,
+    StoredDocument,
+    bind_chunk,
+    bind_document,
+    pack,
+    unpack,
+)
 from rag_app.types import Unreadable
 
 if TYPE_CHECKING:
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
 
     from rag_app.index.database import Database
     from rag_app.index.records import Notes, PlannedDocument
-    from rag_app.types import Metadata
 
 SERVED: Final = 1
 PLANNED: Final = 2
@@ -58,10 +66,10 @@ class Journal:
     def documents(self) -> dict[str, dict[str, Known]]:
         """Every document, by its origin and then by its source."""
         found: dict[str, dict[str, Known]] = {}
-        columns = "origin, source, version, planned, gone, planned_content"
+        columns = "origin, source, version, planned, planned_content"
         rows = self._read(f"SELECT {columns} FROM documents WHERE {{g}}")
-        for origin, source, version, planned, gone, content in rows:
-            found.setdefault(origin, {})[source] = Known(version, planned, gone == 1, content)
+        for origin, source, version, planned, content in rows:
+            found.setdefault(origin, {})[source] = Known(version, planned, content)
         return found
 
     def contents(self) -> dict[str, str]:
@@ -117,7 +125,7 @@ class Journal:
             limit=limit,
         )
         return [
-            PlannedChunk(id, source, place, words, json.loads(metadata))
+            PlannedChunk(id, source, place, json.loads(words), json.loads(metadata))
             for id, source, place, words, metadata in rows
         ]
 
@@ -129,13 +137,13 @@ class Journal:
         )
         source, place = "", -1
         while rows := self._read(query, source=source, place=place):
-            yield [(row[0], row[2]) for row in rows]
+            yield [(row[0], json.loads(row[2])) for row in rows]
             source, place = rows[-1][:2]
 
     def staged_texts_of(self, source: str) -> list[str]:
         """The texts of a document that wait to be written."""
         query = "SELECT text FROM staged WHERE {g} AND source = :source ORDER BY place"
-        return [row[0] for row in self._read(query, source=source)]
+        return [json.loads(row[0]) for row in self._read(query, source=source)]
 
     def doomed(self, limit: int) -> list[str]:
         """Ids that are to be deleted from the store."""
@@ -173,8 +181,6 @@ class Journal:
             for origin, record in notes.origins.items():
                 self._record_origin(db, origin, record, notes.quarantine.get(origin, []))
             self._unplan(db, notes.kept)
-            self._run(db, "UPDATE documents SET gone = 0 WHERE {g} AND source = :s", notes.kept)
-            self._run(db, "UPDATE documents SET gone = 1 WHERE {g} AND source = :s", notes.gone)
         reach("planned")
 
     def abandon(self, sources: Iterable[str], reason: str | None = None) -> None:
@@ -203,8 +209,14 @@ class Journal:
         """These documents go when the run is published; none of an earlier run's do."""
         with self._database.writing() as db:
             g = {"g": self.generation}
-            db.execute(text("UPDATE documents SET gone = 0 WHERE generation = :g AND gone = 2"), g)
-            self._run(db, "UPDATE documents SET gone = 2 WHERE {g} AND source = :s", sources)
+            db.execute(text("UPDATE documents SET gone = 0 WHERE generation = :g AND gone <> 0"), g)
+            self._run(db, "UPDATE documents SET gone = 1 WHERE {g} AND source = :s", sources)
+
+    def settle(self, origins: Mapping[str, OriginRecord]) -> None:
+        """What these origins lost is published as gone: they need not be read again for it."""
+        with self._database.writing() as db:
+            for origin, record in origins.items():
+                self._run(db, sql.SETTLE, [origin], fingerprint=record.fingerprint)
 
     def publish(self, described: Mapping[str, str]) -> bool:
         """COMMITTED: what is planned is served from now on, and what was taken away is no longer.
@@ -277,13 +289,13 @@ class Journal:
         db.execute(
             text("INSERT INTO contents VALUES (:key, :data) ON CONFLICT DO NOTHING"), contents
         )
-        db.execute(text(sql.PLAN_DOCUMENT), [{**g, **_bind_document(each)} for each in documents])
+        db.execute(text(sql.PLAN_DOCUMENT), [{**g, **bind_document(each)} for each in documents])
         chunks = [chunk for document in documents for chunk in document.chunks]
         if chunks:
             planned = [{**g, "id": c.id, "s": c.source, "state": PLANNED} for c in chunks]
             db.execute(text(sql.PLAN_CHUNK), planned)
         kept = self._ids_in(db, sources, f"state = {SERVED | PLANNED}")
-        new = [{**g, **_bind(c)} for c in chunks if c.id not in kept.get(c.source, ())]
+        new = [{**g, **bind_chunk(c)} for c in chunks if c.id not in kept.get(c.source, ())]
         if new:
             db.execute(text("INSERT INTO staged VALUES (:g, :id, :s, :p, :t, :m)"), new)
 
@@ -329,22 +341,3 @@ class Journal:
         if sources:
             rows = [{"g": self.generation, "s": source, **more} for source in sources]
             db.execute(text(statement.replace("{g}", "generation = :g")), rows)
-
-
-def _bind_document(document: PlannedDocument) -> dict[str, Any]:
-    return {
-        "s": document.source,
-        "origin": document.origin,
-        "planned": document.version,
-        "content": document.content,
-        "metadata": _encode(document.metadata),
-    }
-
-
-def _bind(chunk: PlannedChunk) -> dict[str, Any]:
-    metadata = _encode(chunk.metadata)
-    return {"id": chunk.id, "s": chunk.source, "p": chunk.place, "t": chunk.text, "m": metadata}
-
-
-def _encode(metadata: Metadata) -> str:
-    return json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))

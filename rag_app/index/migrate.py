@@ -262,7 +262,7 @@ def _carry_origins(before: Journal, identity: str) -> Iterator[tuple[str, Origin
     unfinished = {
         origin
         for origin, documents in before.documents().items()
-        if any(known.planned is not None or known.gone for known in documents.values())
+        if any(known.planned is not None for known in documents.values())
     } | before.quarantine().keys()  # what one model or splitter refuses another may take
     for origin, record in before.origins().items():
         settings = digest(record.entry, identity)

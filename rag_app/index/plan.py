@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 
 from rag_app.errors import IndexStateError
 from rag_app.index.embed import name_text
-from rag_app.index.ingest import refuse_loss
+from rag_app.index.losses import refuse_loss
 from rag_app.index.read import Reading
 from rag_app.types import IngestPlan
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rag_app.index.index import Index
     from rag_app.index.journal import Journal
     from rag_app.index.manifest import Generation
-    from rag_app.index.read import Findings, Source
-    from rag_app.index.records import Notes
+    from rag_app.index.read import Source
+    from rag_app.index.records import Findings, Notes
 
 
 def plan(

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag_app.errors import RagAppError, UsageError
-from rag_app.index.records import Known, Notes, OriginRecord, PlannedChunk, PlannedDocument
+from rag_app.index.losses import find_doubtful, find_emptied
+from rag_app.index.records import (
+    Findings,
+    Known,
+    Notes,
+    OriginRecord,
+    PlannedChunk,
+    PlannedDocument,
+)
 from rag_app.json_values import find_non_json
 from rag_app.parsers.parsed import ParseError
-from rag_app.types import Doubt, Origin, Unreadable
+from rag_app.types import Origin, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,37 +47,6 @@ class Source:
     kind: str
     settings: str
     loader: BaseLoader
-
-
-@dataclass(slots=True)
-class Findings:
-    """What reading found. `gone` may be acted on only when reading ended without an error.
-
-    Attributes:
-        added: documents that are new; `changed` those that are to be written anew.
-        contents: keys of the texts of documents that are planned.
-        emptied: entries of which every origin with a published document is gone.
-        doubtful: documents of `gone` that a loader's doubt covers.
-        abandoned: documents that an interrupted run left waiting, and that cannot be read now.
-    """
-
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    unchanged: int = 0
-    excluded: int = 0
-    quarantine: list[Unreadable] = field(default_factory=list)
-    sources: set[str] = field(default_factory=set)
-    origins: set[str] = field(default_factory=set)
-    contents: set[str] = field(default_factory=set)
-    gone: list[str] = field(default_factory=list)
-    emptied: list[str] = field(default_factory=list)
-    doubtful: list[tuple[Doubt, set[str]]] = field(default_factory=list)
-    abandoned: list[str] = field(default_factory=list)
-
-    @property
-    def indexed(self) -> int:
-        """Documents to be written."""
-        return len(self.added) + len(self.changed)
 
 
 class Reading:
@@ -104,7 +81,9 @@ class Reading:
         self._known: dict[str, dict[str, Known]] = {} if journal is None else journal.documents()
         self._by_source = {s: k for documents in self._known.values() for s, k in documents.items()}
         self._broken = {} if journal is None else journal.quarantine()
+        self._homes = {s: o for o, documents in self._known.items() for s in documents}
         self._due: set[str] = set()
+        self._spared: set[str] = set()
         self._notes = Notes.none()
 
     def read(self, sources: Sequence[Source]) -> Findings:
@@ -114,40 +93,29 @@ class Reading:
             SourceError: a source cannot be listed.
             MissingPackageError: a format's parser is not installed.
         """
-        entries: set[str] = set()
         for place, source in enumerate(sources):
             alike = sum(each.settings == source.settings for each in sources[:place])
             entry = f"{source.settings} {alike + 1}" if alike else source.settings
-            entries.add(entry)
+            self.found.entries.add(entry)
             settings = digest(entry, self._splitter_identity)
             for origin in _origins_of(source, place):
                 self._read_origin(origin, settings, entry)
                 self._flush_if_much()
+            self.found.doubts += getattr(source.loader, "doubts", tuple)()
         self._flush()
-        self._find_gone(entries)
-        self._find_doubtful(sources)
+        self._find_gone()
         return self.found
 
-    def _find_doubtful(self, sources: Sequence[Source]) -> None:
-        missing = set(self._known) - self.found.origins
-        for source in sources if missing else ():
-            for doubt in getattr(source.loader, "doubts", tuple)():
-                covered = filter(doubt.covers, missing)
-                documents = {document for origin in covered for document in self._known[origin]}
-                if documents:
-                    self.found.doubtful.append((doubt, documents))
-
-    def _find_gone(self, entries: set[str]) -> None:
+    def _find_gone(self) -> None:
         found = self.found
-        missing = sorted(set(self._known) - found.origins)
-        here = found.origins & self._origins.keys()
-        listed = {self._origins[o].entry for o in here if self._is_published(o)}
-        for origin in missing:
-            found.gone += sorted(self._known[origin])
-            entry = self._origins[origin].entry if origin in self._origins else ""
-            if entry in entries - listed and entry not in found.emptied:
-                found.emptied.append(entry)
-        gone = [s for s in dict.fromkeys(found.gone) if s not in found.sources]
+        missing = set(self._known) - found.origins
+        found.gone += [
+            source for origin in sorted(missing) for source in sorted(self._known[origin])
+        ]
+        found.emptied = find_emptied(self._known, self._origins, found)
+        found.doubtful = find_doubtful(self._known, found)
+        stay = found.sources | self._spared
+        gone = [source for source in dict.fromkeys(found.gone) if source not in stay]
         found.gone = [s for s in gone if self._by_source[s].version is not None]
         dealt_with = self._due.union(found.gone)
         found.abandoned = [
@@ -156,9 +124,6 @@ class Reading:
             for source, known in sorted(documents.items())
             if known.planned is not None and source not in dealt_with
         ]
-
-    def _is_published(self, origin: str) -> bool:
-        return any(each.version for each in self._known.get(origin, {}).values())
 
     def _read_origin(self, origin: Origin, settings: str, entry: str) -> None:
         found = self.found
@@ -175,26 +140,36 @@ class Reading:
         record = OriginRecord(origin.fingerprint, settings, entry)
         same = origin.fingerprint and self._origins.get(origin.source) == record
         if same and (known or broken) and not (broken and self._retry):
-            self._keep(known, broken)
+            if twice := self._keep(known, broken):
+                self._notes.origins[origin.source] = record._replace(fingerprint=None)
+                self._notes.quarantine[origin.source] = [*broken, *twice]
             return
+        gone = len(found.gone)
         whole = self._load(origin, known, settings)
+        if whole and len(found.gone) > gone:
+            found.settled[origin.source] = record
+            whole = False  # until they are gone: a run that does not publish must not forget them
         self._notes.origins[origin.source] = record if whole else record._replace(fingerprint=None)
 
-    def _keep(self, known: Mapping[str, Known], broken: Sequence[Unreadable] = ()) -> None:
-        """An unchanged origin: its documents are, but for those an interrupted run left planned."""
+    def _keep(
+        self, known: Mapping[str, Known], broken: Sequence[Unreadable] = ()
+    ) -> list[Unreadable]:
+        """An unchanged origin: its documents are, but for those an interrupted run left planned.
+
+        Those that another origin of this run gave are returned.
+        """
         named = {each.source for each in broken}
-        for source, document in known.items():
-            if document.gone:
-                self.found.gone.append(source)
-                continue
-            self.found.sources.add(source)
+        twice = [Unreadable(source, _TWICE) for source in known if source in self.found.sources]
+        for source in known.keys() - self.found.sources:
+            document = known[source]
             if document.planned is not None:
                 self._is_due(source, document)
-                self.found.contents.add(document.content or "")
+                self.found.contents[source] = document.content or ""
             elif source not in named:
                 self.found.unchanged += 1
-        self.found.quarantine += broken
-        self.found.sources |= named
+        self.found.quarantine += [*broken, *twice]
+        self.found.sources.update(known, named)
+        return twice
 
     def _is_due(self, source: str, known: Known | None) -> None:
         self._due.add(source)
@@ -213,21 +188,19 @@ class Reading:
             raise
         except Exception as error:  # whatever a parser raises, the rest goes on
             self.found.quarantine.append(Unreadable(origin.source, _reason(error)))
-            self.found.sources.update(known)
+            self._spared.update(known)
             self._notes.quarantine[origin.source] = self.found.quarantine[before:]
             return isinstance(error.__cause__, ParseError)  # what it holds, not how it was read
         if known and not here:  # nothing at all is lost more often than deleted
             self.found.quarantine.append(Unreadable(origin.source, "it gave no documents"))
-            self.found.sources.update(known)
+            self._spared.update(known)
             return False
         broken = self.found.quarantine[before:]
         if {each.source for each in broken} <= set(known):
             # else any of the known may be the one that broke
-            lost = sorted(set(known) - here)
-            self.found.gone += lost
-            self._notes.gone += lost
+            self.found.gone += sorted(set(known) - here)
         else:
-            self.found.sources.update(known)
+            self._spared.update(known)
         self._notes.quarantine[origin.source] = list(broken)
         return not any(each.reason == _TWICE for each in broken)
 
@@ -236,11 +209,15 @@ class Reading:
     ) -> None:
         found = self.found
         if isinstance(item, Unreadable):
+            item = Unreadable(*(each.replace("\0", "\\0") for each in (item.source, item.reason)))
             here.add(item.source)
             found.sources.add(item.source)
             found.quarantine.append(item)
             return
         source = str(item.metadata["source"])
+        if "\0" in source:
+            found.quarantine.append(Unreadable(source.replace("\0", "\\0"), _NUL))
+            return
         if source in found.sources:
             found.quarantine.append(Unreadable(source, _TWICE))
             return
@@ -258,23 +235,28 @@ class Reading:
             found.quarantine.append(Unreadable(source, "no text"))
             return
         self._is_due(source, self._by_source.get(source))
-        found.contents.add(planned.content)
+        found.contents[source] = planned.content
+        self._read_again(self._homes.get(source), origin)
         self._notes.documents.append(planned)
 
     def _is_known(self, source: str, known: Known, version: str) -> bool:
         """Whether this version is planned, or published: then nothing is to be read of it."""
         if known.planned == version:
-            if known.gone:
-                return False  # as it is being taken away: plan it anew
             self._is_due(source, known)
-            self.found.contents.add(known.content or "")
+            self.found.contents[source] = known.content or ""
             return True
         if known.version != version:
             return False
-        if known.gone or known.planned is not None:
+        if known.planned is not None:
             self._notes.kept.append(source)
         self.found.unchanged += 1
         return True
+
+    def _read_again(self, home: str | None, origin: str) -> None:
+        """The origin that a document is taken from is read again, lest it still has it."""
+        if home not in (None, origin, *self.found.origins) and home in self._origins:
+            self._notes.origins[home] = self._origins[home]._replace(fingerprint=None)
+            self._notes.quarantine[home] = self._broken.get(home, [])
 
     def _flush_if_much(self) -> None:
         notes = self._notes
@@ -291,6 +273,7 @@ _TWICE = (
     "another document of this run has the same name; give one of the sources a `prefix`, "
     "or take it out of one"
 )
+_NUL = "its name holds a NUL character"
 
 
 def make_document(
@@ -342,8 +325,9 @@ def _origins_of(source: Source, place: int) -> Iterator[Origin]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RagAppError):
-        return error.wrong
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return error.wrong.replace("\0", "\\0")
+    words = str(error).replace("\0", "\\0")
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _canonical(metadata: object) -> str:

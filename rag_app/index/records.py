@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rag_app.types import Metadata, Unreadable
+    from rag_app.types import Doubt, Metadata, Unreadable
 
 
 class Known(NamedTuple):
@@ -18,7 +19,6 @@ class Known(NamedTuple):
 
     version: str | None
     planned: str | None
-    gone: bool
     content: str | None
 
 
@@ -61,26 +61,60 @@ class Notes:
     Attributes:
         documents: to be planned.
         origins: that were read, each with how.
-        gone: documents that their origin, read whole, no longer has.
-        kept: documents that were thought gone, or planned otherwise, and are as they were.
+        kept: documents that were planned otherwise, and are as they were.
         quarantine: of the origins read.
     """
 
     documents: list[PlannedDocument]
     origins: dict[str, OriginRecord]
-    gone: list[str]
     kept: list[str]
     quarantine: dict[str, list[Unreadable]]
 
     @classmethod
     def none(cls) -> Notes:
         """Nothing yet."""
-        return cls([], {}, [], [], {})
+        return cls([], {}, [], {})
 
     @property
     def weight(self) -> int:
         """About the characters held."""
         return sum(len(document.text) for document in self.documents)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What reading found. `gone` may be acted on only when reading ended without an error.
+
+    Attributes:
+        added: documents that are new; `changed` those that are to be written anew.
+        entries: of the config, all of which were listed; `doubts` what their loaders doubt.
+        contents: of each document that is planned, the key of its text.
+        emptied: entries of which every origin with a published document is gone.
+        doubtful: documents of `gone` that a loader's doubt covers.
+        abandoned: documents that an interrupted run left waiting, and that cannot be read now.
+        settled: origins that lost documents; only a published run records them as read.
+    """
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    excluded: int = 0
+    quarantine: list[Unreadable] = field(default_factory=list)
+    sources: set[str] = field(default_factory=set)
+    origins: set[str] = field(default_factory=set)
+    contents: dict[str, str] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
+    doubtful: list[tuple[Doubt, set[str]]] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
+    entries: set[str] = field(default_factory=set)
+    doubts: list[Doubt] = field(default_factory=list)
+    settled: dict[str, OriginRecord] = field(default_factory=dict)
+
+    @property
+    def indexed(self) -> int:
+        """Documents to be written."""
+        return len(self.added) + len(self.changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +135,31 @@ def pack(content: str) -> bytes:
 def unpack(data: bytes) -> str:
     """What `pack` was given."""
     return zlib.decompress(data).decode("utf-8")
+
+
+def bind_document(document: PlannedDocument) -> dict[str, Any]:
+    """A document as the values of its statement."""
+    return {
+        "s": document.source,
+        "origin": document.origin,
+        "planned": document.version,
+        "content": document.content,
+        "metadata": encode(document.metadata),
+    }
+
+
+def bind_chunk(chunk: PlannedChunk) -> dict[str, Any]:
+    """A chunk as the values of its statement."""
+    metadata = encode(chunk.metadata)
+    return {
+        "id": chunk.id,
+        "s": chunk.source,
+        "p": chunk.place,
+        "t": encode(chunk.text),
+        "m": metadata,
+    }
+
+
+def encode(value: object) -> str:
+    """As JSON, in which no NUL stands: PostgreSQL takes none in a text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -45,6 +45,7 @@ READ_AGAIN: Final = """
 UPDATE origins SET fingerprint = NULL WHERE {g} AND origin IN
     (SELECT origin FROM documents WHERE {g} AND source = :s)
 """
+SETTLE: Final = "UPDATE origins SET fingerprint = :fingerprint WHERE {g} AND origin = :s"
 FORGET_UNPUBLISHED: Final = "DELETE FROM documents WHERE {g} AND source = :s AND version IS NULL"
 DESCRIBE: Final = "SELECT revision, coming, published FROM generations WHERE number = :g"
 CHANGES: Final = "SELECT count(*) FROM documents WHERE {g} AND (planned IS NOT NULL OR gone <> 0)"
