@@ -24,6 +24,7 @@ class Losing:
     def __init__(self, folder: Path, *sources: dict[str, Any]) -> None:
         self.folder = folder
         self.sources = list(sources)
+        self.index_options: dict[str, str] = {}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -33,7 +34,7 @@ class Losing:
             "sources": self.sources,
             "embeddings": "hashing",
             "vector_store": {"kind": "memory", "path": str(self.folder / "vectors.sqlite")},
-            "index": {"path": str(self.folder / "rag")},
+            "index": {"path": str(self.folder / "rag"), **self.index_options},
             "chain": "extractive",
         }
 
