@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rag_app.config import load_config
+from rag_app.errors import IndexStateError, StoreError
 from rag_app.parts import Parts
 
 if TYPE_CHECKING:
@@ -46,12 +47,19 @@ class Upkeep(Parts):
             progress: called as (stage, done, total or None).
 
         Raises:
-            IndexStateError, StoreError: the record or the store cannot be opened.
+            IndexStateError, StoreError: the record or the store cannot be opened, for another
+                reason than damage.
             LockedError: another process writes, and `fix` is given.
             BudgetError, ModelError: mending stopped there; what was done is done.
         """
-        from rag_app.index.doctor import diagnose
+        from rag_app.index.doctor import diagnose, report_unopened
 
+        try:
+            _ = self.index
+        except (IndexStateError, StoreError) as error:
+            if (unopened := report_unopened(error)) is None:
+                raise
+            return unopened
         cached = self.config.index.cache_url is None and self.index.cache is not None
         file = self.config.index.path / "embeddings.sqlite" if cached else None
         with self._sources() as sources:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NAMED: Final = 10
 """Documents of a finding that are named for people."""
 
+OTHERS: Final = {"other-store", "other-model", "other-splitter"}
+"""Findings of an index that is whole, and that the config does not fit."""
+
 DAMAGED: Final = 7
 """The exit status when something is damaged, or is still after mending."""
 
@@ -88,9 +91,17 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
         )
     for each in found.findings:
         lines += [*_lines(each.severity, each), f"        {each.remedy}"]
-    state = "sound" if found.sound else "damaged"
     held = f"{found.documents:,} documents, {found.chunks:,} chunks"
-    return [*lines, f"{state}: {held}; {found.seconds:.1f} s"]
+    return [*lines, f"{_name_state(found)}: {held}; {found.seconds:.1f} s"]
+
+
+def _name_state(found: Diagnosis) -> str:
+    kinds = {each.kind for each in found.findings if each.severity == "damage"}
+    if kinds and kinds <= OTHERS:
+        return "the index is of another config"
+    if kinds == {"nothing-published"}:
+        return "nothing is served"
+    return "damaged" if kinds else "sound"
 
 
 def _lines(word: str, finding: Finding) -> list[str]:

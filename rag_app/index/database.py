@@ -137,13 +137,15 @@ class Database:
         engine: opened by `open_file` or `open_server`.
         place: what messages call it.
         url: of its server; what is secret in it is kept out of messages.
+        file: that it is in; None at a server.
 
     Raises:
         IndexStateError: it cannot be opened, or is of a format this version does not know.
     """
 
-    def __init__(self, engine: Engine, place: str, url: str = "") -> None:
+    def __init__(self, engine: Engine, place: str, url: str = "", file: Path | None = None) -> None:
         self.place = place
+        self.file = file
         self._engine = engine
         self._url = url
         self._reader = engine
@@ -202,13 +204,30 @@ class Database:
             words = str(getattr(error, "orig", None) or error).partition("\n")[0]
             shown = hide_password(words, self._url)
             cause = error if shown == words else None
-            raise IndexStateError(self.place, f"the manifest: {shown}", remedy(words)) from cause
+            raise IndexStateError(
+                self.place, f"the manifest: {shown}", remedy(words, self.file)
+            ) from cause
 
 
-def remedy(words: str) -> str:
+def is_damage(words: str) -> bool:
+    """Whether an error of SQLite says that its file is damaged, or no database."""
+    return "not a database" in words or "malformed" in words
+
+
+def restoring(file: Path | None) -> str:
+    """What to do about a manifest that cannot be read."""
+    if file is None:
+        return "Restore it from a copy; or drop its schema and run: rag-app ingest --rebuild"
+    return (
+        f"Restore {file} from a copy; or remove it, with {file.name}-wal and -shm, and run: "
+        "rag-app ingest --rebuild (vectors in the cache are not computed again)"
+    )
+
+
+def remedy(words: str, file: Path | None = None) -> str:
     """What to do about an error of a database, by its words."""
-    if "not a database" in words or "malformed" in words:
-        return _RESTORE
+    if is_damage(words):
+        return restoring(file)
     if "full" in words or "No space" in words:
         return "Make room on the disk; then run it again: what was done is kept."
     return "See that it can be reached and written and nothing else holds it; then run it again."
@@ -247,7 +266,7 @@ def open_file(path: Path, name: str) -> Database:
         if has_changed(opened):  # then another connection is opened in its place
             raise DisconnectionError("the file was changed")
 
-    return _prepare(Database(engine, place), make=not is_read_only(path))
+    return _prepare(Database(engine, place, file=path), make=not is_read_only(path))
 
 
 def open_server(url: str, name: str) -> Database:
@@ -288,7 +307,7 @@ def _prepare(database: Database, *, make: bool) -> Database:
             found = connection.execute(text("SELECT value FROM head WHERE key = 'format'")).scalar()
         if found != FORMAT:
             wrong = f"its manifest has the format {found}; this version reads {FORMAT}"
-            raise IndexStateError(database.place, wrong, _RESTORE)
+            raise IndexStateError(database.place, wrong, restoring(database.file))
     except BaseException:
         database.close()
         raise
@@ -307,8 +326,3 @@ def names(part: Mapping[str, Any]) -> str:
 
 
 _LIMITS: Final[dict[str, Any]] = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
-
-_RESTORE = (
-    "Restore the file, or delete the index's folder and its rows in the vector store, and run: "
-    "rag-app ingest"
-)

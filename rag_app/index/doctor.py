@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from rag_app.errors import StoreError
+from rag_app.index.database import is_damage
 from rag_app.index.embed import Embedding
 from rag_app.index.examine import Examination
+from rag_app.index.ledger import Ledger
 from rag_app.index.mend import Mending
 from rag_app.types import Diagnosis
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from langchain_text_splitters import TextSplitter
 
+    from rag_app.errors import RagAppError
     from rag_app.index.index import Index
     from rag_app.index.read import Source
     from rag_app.types import Finding
@@ -64,6 +68,17 @@ def diagnose(
         after = examine()
         after.asked += before.asked + mending.asked
         return _describe(after, start, before.ledger.findings(), mending)
+
+
+def report_unopened(error: RagAppError) -> Diagnosis | None:
+    """The finding that the manifest, or the file of the store, cannot be opened because it is
+    damaged; None for an error of another kind, such as a server that is away."""
+    if not is_damage(error.wrong):
+        return None
+    ledger = Ledger()
+    kind = "store-unreadable" if isinstance(error, StoreError) else "manifest-damaged"
+    ledger.explain(kind, error)
+    return Diagnosis(ledger.findings(), (), 0, 0, 0, 0, 0, 0, 0, 0.0)
 
 
 def _describe(

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import text
 
 from rag_app.errors import IdentityError, IndexStateError, RagAppError, StoreError
+from rag_app.index.database import restoring
 from rag_app.index.examine_derived import examine_cache, examine_words
 from rag_app.index.examine_documents import Documents
 from rag_app.index.examine_rows import Rows
 from rag_app.index.examine_vectors import Vectors
 from rag_app.index.identity import PROBES, require_same_probes
-from rag_app.index.ledger import Ledger
+from rag_app.index.ledger import REBUILD, Ledger
 from rag_app.index.manifest import read_generations
 from rag_app.index.read import Reading
 from rag_app.index.view import MENDING
@@ -122,7 +123,9 @@ class Examination:
             self.ledger.explain("manifest-damaged", error)
             return False
         if found != "ok":
-            self.ledger.tell("manifest-damaged", f"the manifest is damaged: {found}")
+            self.ledger.tell(
+                "manifest-damaged", f"the manifest is damaged: {found}", restoring(database.file)
+            )
         return bool(found == "ok")
 
     def _examine(self, moment: Moment) -> None:
@@ -162,7 +165,7 @@ class Examination:
         first = next((each for each in filling if each.purpose == "ingest"), None)
         if moment.served is None:
             self.generation = first
-            self.ledger.tell("nothing-published")
+            self.ledger.tell("nothing-published", remedy=self._find_remedy())
         elif moment.served not in listed:
             wrong = f"the generation {moment.served} is served, and not on record"
             self.ledger.tell("manifest-damaged", wrong)
@@ -178,6 +181,13 @@ class Examination:
             named = f"generation {', '.join(others)} was begun and never published"
             self.ledger.tell("unfinished-generation", named)
         return self.generation is None or self._fits(self.generation)
+
+    def _find_remedy(self) -> str:
+        """Where the manifest is gone, what its store still holds is made anew."""
+        try:
+            return REBUILD if self.generation is None and self.store.count() else ""
+        except StoreError:
+            return ""  # reading its rows will say so
 
     def _fits(self, generation: Generation) -> bool:
         if generation.probes is not None:

@@ -15,10 +15,7 @@ FIX: Final = "Run: rag-app doctor --fix"
 INGEST: Final = "Run: rag-app ingest"
 _RECUT: Final = "Run: rag-app migrate --to THE-CONFIG, or: rag-app ingest --rebuild"
 _BOTH: Final = "Run: rag-app doctor --fix, then: rag-app ingest"
-_RESTORE: Final = (
-    "Restore the file from a copy, or delete the index's folder and its rows in the vector store, "
-    "and run: rag-app ingest"
-)
+REBUILD: Final = "Run: rag-app ingest --rebuild"
 
 
 class Kind(NamedTuple):
@@ -74,7 +71,7 @@ KINDS: Final[dict[str, Kind]] = {
         False, "rows", "are published no more and wait to be deleted; searches skip them", INGEST
     ),
     # the manifest
-    "manifest-damaged": Kind(True, "", "the manifest is damaged", _RESTORE),
+    "manifest-damaged": Kind(True, "", "the manifest is damaged", REBUILD),
     "nothing-published": Kind(True, "", "nothing is served yet", INGEST),
     "unfinished-mending": Kind(
         True, "", "mending was begun and has not ended: searches are refused until it has", FIX

@@ -599,14 +599,17 @@ class TestTheManifest:
     def test_an_index_that_was_never_filled(self, plain: Sick) -> None:
         shutil.rmtree(plain.folder / "index")
         found = plain.examine()
-        assert found.sound
-        assert set(notes(found)) == {"nothing-published", "new-documents"}
-        assert plain.mend().sound
+        assert only(found, "nothing-published").remedy == "Run: rag-app ingest"
+        assert set(notes(found)) == {"new-documents"}
+        assert not plain.mend().sound
 
     def test_a_lost_manifest_leaves_rows_that_are_not_deleted(self, sick: Sick) -> None:
         rows = sick.rows()
         shutil.rmtree(sick.folder / "index" / "sample")
-        assert only(sick.mend(), "foreign-rows").count == len(rows)
+        found = damage(sick.mend())
+        assert set(found) == {"foreign-rows", "nothing-published"}
+        assert found["foreign-rows"].count == len(rows)
+        assert "ingest --rebuild" in found["nothing-published"].remedy
         assert len(sick.rows()) == len(rows)
 
     def test_a_generation_that_was_never_published(self, plain: Sick) -> None:

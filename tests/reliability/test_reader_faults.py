@@ -173,3 +173,27 @@ def test_a_file_that_is_taken_to_change_no_more_and_has(
     assert has_changed(frozen)
     frozen.close()
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("faults/manifest.sqlite", "manifest-damaged"), ("vectors.sqlite", "store-unreadable")],
+)
+def test_the_doctor_names_a_file_that_cannot_be_opened(
+    file: str, kind: str, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path, 3)
+    with rag_app.load(config) as app:
+        app.ingest()
+    damaged = tmp_path / "index" / file
+    damaged.write_bytes(b"this is no database" * 1000)
+    with rag_app.load(config) as app:
+        (finding,) = app.doctor().findings
+    assert (finding.kind, finding.severity) == (kind, "damage")
+    assert str(damaged) in finding.detail + finding.remedy
+    assert "rag-app ingest --rebuild" in finding.remedy
+    damaged.unlink()
+    with rag_app.load(config) as app:  # what the remedy says
+        app.ingest(rebuild=True)
+        assert len(app.search("word").hits) == 3
+        assert app.doctor().sound
