@@ -312,17 +312,15 @@ class IngestPlan:
     """What an ingest would do. `seen == new + unchanged + quarantined + excluded` always holds.
 
     Attributes:
-        rebuild: whether it would refuse without `rebuild`, because the index is in another vector
-            store, or of another model or splitter; the figures are those of a rebuild then.
+        rebuild: whether it would refuse without `rebuild`, as the index is in another store, or of
+            another model or splitter; the figures are those of a rebuild then.
         loss: why it would refuse without `allow_delete`; empty when it would not.
         new: documents to be indexed, new ones and changed ones.
         gone: documents in the index that no source has any more.
-        chunks: chunks of new documents; those of them that the index has already are `held`.
-        cached: texts whose vectors are in the embedding cache.
-        embed: texts that would be sent to the embedding model, and their `tokens`, estimated where
-            the model's tokenizer is not at hand.
-        cost: US dollars of that, 0 for a local model, and `saved` what the cache saves; None where
-            no price is known.
+        chunks: of new documents; those that the index has already are `held`.
+        cached: texts whose vectors the embedding cache has.
+        embed: texts for the embedding model; their `tokens` are estimated without its tokenizer.
+        cost: US dollars of that, 0 for a local model; `saved` what the cache saves; None: no price.
         price: US dollars per million tokens.
         minutes: what the rate limits alone take; None without limits.
         added: names of the new documents, `changed` of the changed ones, and `deleted` of the gone.

@@ -490,3 +490,18 @@ def test_any_damage_to_a_config_is_a_config_error_or_none(
 def test_any_override_is_applied_or_a_config_error(lines: list[str]) -> None:
     with contextlib.suppress(ConfigError):
         load_config({"sources": [{"kind": "files", "path": "a"}]}, lines)
+
+
+def test_paths_of_a_mapping_start_at_the_folder_given_and_overrides_at_the_current_one(
+    tmp_path: Path,
+) -> None:
+    given = {
+        "name": "notes",
+        "sources": [{"kind": "files", "path": "docs"}],
+        "vector_store": {"kind": "memory", "path": "vectors.sqlite"},
+    }
+    config = load_config(given, {"index.path": "index"}, folder=tmp_path)
+    options: Any = config.vector_store.options
+    source: Any = config.sources[0].options
+    assert (options.path, source.path) == (tmp_path / "vectors.sqlite", tmp_path / "docs")
+    assert config.index.path == Path.cwd() / "index"

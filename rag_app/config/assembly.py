@@ -198,7 +198,11 @@ class Assembly:
     def _validate(self, model: type[Options], branch: Branch, at: Steps) -> Any:
         self._prepare(branch, at, model)
         given = {key: to_python(node) for key, node in branch.entries.items() if key != "kind"}
-        moved = [k for k, n in branch.entries.items() if n.place.origin is not Origin.FILE]
+        moved = [
+            key
+            for key, node in branch.entries.items()
+            if node.place.origin is not Origin.FILE and node.place != self.root.place
+        ]
         context = {
             "folder": self.folder,
             "folders": dict.fromkeys(moved, Path.cwd()),
