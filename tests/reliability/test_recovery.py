@@ -122,7 +122,7 @@ def test_what_a_killed_run_saw_gone_stays_when_its_file_breaks(tmp_path: Path) -
     index.ingest()
     write_records(records, [("0", "word 0")])
     (tmp_path / "docs" / "b.md").write_text("Two.")
-    assert in_fork(index.ingest, "staged") is None
+    assert in_fork(index.ingest, "planned") is None
     records.write_text("")
     report = index.ingest()
     assert (report.deleted, report.indexed, report.quarantined) == (0, 1, 1)
@@ -183,18 +183,20 @@ def test_a_renamed_folder_is_no_loss_after_a_kill_either(tmp_path: Path) -> None
     assert {name[:2] for name in names(index)} == {"b/"}
 
 
-def test_two_origins_that_offer_one_document_are_told(tmp_path: Path) -> None:
-    write_notes(tmp_path / "docs", 1)
-    write_notes(tmp_path / "more", 1)
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_origins_that_offer_one_document_are_told(tmp_path: Path, killed: bool) -> None:
+    write_records(tmp_path / "docs" / "a.jsonl", [("1", "One."), ("2", "Two.")])
     index = index_of(tmp_path)
     index.ingest()
-    write_rows(tmp_path / "more.csv", ["00.md"])
+    write_rows(tmp_path / "more.csv", ["a.jsonl#1"])
     index.sources.insert(0, csv_entry(tmp_path / "more.csv"))
-    assert in_fork(index.ingest, "planned") is None
+    if killed:
+        assert in_fork(index.ingest, "planned") is None
     for _ in range(2):
         report = index.ingest()
-        assert [each.source for each in report.quarantine] == ["00.md"]
+        assert [each.source for each in report.quarantine] == ["a.jsonl#1"]
         assert "the same name" in report.quarantine[0].reason
+        assert names(index) == {"a.jsonl#1", "a.jsonl#2"}
 
 
 @pytest.mark.parametrize("manifest", ["sqlite", "postgresql"])
