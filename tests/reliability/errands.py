@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -52,9 +53,12 @@ class Stop(NamedTuple):
 def perform(app: RagApp, what: str, given: dict[str, Any], mood: str, stop: Stop | None) -> Any:
     """Do it, with a model in that mood; what it tells, as JSON."""
     told = 0
+    resuming: list[str] = []
 
     def progress(stage: str, done: int, total: int | None) -> None:
         nonlocal told
+        if stage.startswith("resuming"):
+            resuming.append(stage)
         if stop is not None and stage == stop.stage:
             told += 1
             if told == stop.times:
@@ -64,7 +68,7 @@ def perform(app: RagApp, what: str, given: dict[str, Any], mood: str, stop: Stop
         if what == "ingest":
             report = asdict(app.ingest(progress=progress, **given))
             report["quarantine"] = sorted(each["source"] for each in report["quarantine"])
-            return report
+            return {**report, "resuming": resuming}
         if what == "migrate":
             return asdict(app.migrate(given["to"], progress=progress))
         if what == "rollback":
@@ -112,11 +116,18 @@ def _in_mood(app: RagApp, mood: str) -> Iterator[None]:
 
 
 class Errands:
-    """Has errands done by forks of a process; a context manager."""
+    """Has errands done by forks of a process; a context manager.
+
+    Args:
+        modules: what it is to import beside what every errand needs.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
 
     def __enter__(self) -> Errands:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.reliability.errands"],
+            [sys.executable, "-m", "tests.reliability.errands", *self._modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -127,8 +138,11 @@ class Errands:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def do(self, config: dict[str, Any], what: str, given: dict[str, Any], failpoint: str) -> Ended:
-        """As `attempt`, by an app of this config that dies at the failpoint when it comes by it."""
+    def do(
+        self, config: dict[str, Any], what: str, given: dict[str, Any], failpoint: str | float
+    ) -> Ended:
+        """As `attempt`, by an app of this config that dies at the failpoint when it comes by it, or
+        after so many seconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([config, what, given, failpoint]) + "\n")
@@ -157,11 +171,14 @@ def _serve() -> None:
         print(json.dumps([os.waitpid(child, 0)[1], told]), flush=True)
 
 
-def _work(pipe: int, config: Any, what: str, given: Any, failpoint: str) -> None:
+def _work(pipe: int, config: Any, what: str, given: Any, failpoint: str | float) -> None:
     import traceback
 
     try:
-        os.environ[VARIABLE] = failpoint
+        if isinstance(failpoint, float):
+            threading.Timer(failpoint, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        else:
+            os.environ[VARIABLE] = failpoint
         with rag_app.load(config) as app:
             answer: dict[str, Any] = {"ended": attempt(app, what, given)}
     except BaseException:
@@ -181,7 +198,7 @@ def _import_all() -> None:
         *("rag_app.vector_stores.memory", "rag_app.embeddings.hashing", "rag_app.loaders.files"),
         *("rag_app.splitters.recursive", "rag_app.splitters._recursive", "bm25s", "faiss"),
         *("rag_app.loaders._source", "rag_app.embeddings._hashing", "langchain_text_splitters"),
-        *("sqlalchemy.dialects.sqlite", "rag_app.vector_stores.faiss"),
+        *("sqlalchemy.dialects.sqlite", "rag_app.vector_stores.faiss", *sys.argv[1:]),
     ):
         importlib.import_module(name)
 
