@@ -198,6 +198,8 @@ def _import_all() -> None:
         *("rag_app.vector_stores.memory", "rag_app.embeddings.hashing", "rag_app.loaders.files"),
         *("rag_app.splitters.recursive", "rag_app.splitters._recursive", "bm25s", "faiss"),
         *("rag_app.loaders._source", "rag_app.embeddings._hashing", "langchain_text_splitters"),
+        *("rag_app.retrieval", "rag_app.store", "rag_app.answering", "chains.extractive"),
+        *("langchain_core.vectorstores", "langchain_core.retrievers", "filelock", "langsmith"),
         *("sqlalchemy.dialects.sqlite", "rag_app.vector_stores.faiss", *sys.argv[1:]),
     ):
         importlib.import_module(name)
