@@ -32,6 +32,9 @@ POISON: Final = "poison"
 """Words of documents: each text of theirs has the first, and one that a model may refuse the
 other. Probe sentences have neither."""
 
+SECRETS: Final = "RAG_APP_ERRAND_"
+"""How variables begin that an errand gets as they are when it is done."""
+
 _LONGEST: Final = 120
 
 
@@ -145,7 +148,8 @@ class Errands:
         after so many seconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([config, what, given, failpoint]) + "\n")
+        known = {name: value for name, value in os.environ.items() if name.startswith(SECRETS)}
+        self._process.stdin.write(json.dumps([config, what, given, failpoint, known]) + "\n")
         self._process.stdin.flush()
         status, told = json.loads(self._process.stdout.readline())
         if os.WIFSIGNALED(status):
@@ -158,12 +162,13 @@ class Errands:
 
 def _serve() -> None:
     for line in sys.stdin:
-        config, what, given, failpoint = json.loads(line)
+        config, what, given, failpoint, known = json.loads(line)
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reading)
             signal.alarm(_LONGEST)
+            os.environ.update(known)
             _work(writing, config, what, given, failpoint)
         os.close(writing)
         with os.fdopen(reading, encoding="utf-8") as pipe:

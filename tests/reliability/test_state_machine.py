@@ -30,7 +30,16 @@ import rag_app
 from rag_app.app import RagApp
 from rag_app.errors import IdentityError, IndexStateError
 from rag_app.index.failpoints import NAMES
-from tests.reliability.errands import FAILING, REFUSING, WELL, Ended, Errands, Stop, attempt
+from tests.reliability.errands import (
+    FAILING,
+    REFUSING,
+    SECRETS,
+    WELL,
+    Ended,
+    Errands,
+    Stop,
+    attempt,
+)
 from tests.reliability.published import (
     BROKEN,
     PARAGRAPHS,
@@ -47,6 +56,9 @@ from tests.reliability.stores import STORES, open_place
 ALL: Final = os.environ.get("RAG_APP_STATE_MACHINE") == "all"
 EXAMPLES: Final = int(os.environ.get("RAG_APP_STATE_MACHINE_EXAMPLES", "60" if ALL else "6"))
 STEPS: Final = int(os.environ.get("RAG_APP_STATE_MACHINE_STEPS", "40" if ALL else "25"))
+
+ALONE: Final = ("chroma", "qdrant", "milvus")
+"""Stores whose folders belong to one process at a time."""
 
 BEFORE: Final = frozenset(NAMES[: NAMES.index("published")])
 DROPS: Final = frozenset(NAMES[-2:]) | {"prune-begun"}
@@ -89,6 +101,11 @@ class Index(RuleBasedStateMachine):
             name: self.opened.enter_context(open_place(self.store, self.make_folder(name)))
             for name in "ab"
         }
+        for name, place in self.places.items():
+            if "url" in place:  # no secret is recorded, so it has to have a name
+                variable = f"{SECRETS}{name.upper()}"
+                os.environ[variable] = place["url"]
+                place["url"] = f"${{{variable}}}"
         other = "faiss" if self.store == "memory" else "memory"
         self.places["c"] = {"kind": other, "path": str(self.folder / "c")}
         self.setup = Setup()
@@ -122,6 +139,20 @@ class Index(RuleBasedStateMachine):
 
     def open(self, setup: Setup, retriever: str = "dense") -> Reader:
         return Reader(rag_app.load(self.config(setup, retriever)), setup, looked=retriever)
+
+    def errand(
+        self, config: dict[str, Any], what: str, given: dict[str, Any], failpoint: str
+    ) -> Ended:
+        """By a process of its own; where such a store is one process's, all here is closed before
+        and opened after."""
+        if self.store not in ALONE:
+            return self.errands.do(config, what, given, failpoint)
+        for reader in (self.main, *self.readers):
+            reader.app.close()
+        ended = self.errands.do(config, what, given, failpoint)
+        self.main = self.open(self.main.setup)
+        self.readers = [self.open(each.setup, each.looked) for each in self.readers]
+        return ended
 
     # -- files -------------------------------------------------------------------------------
 
@@ -329,7 +360,7 @@ class Index(RuleBasedStateMachine):
         setup = self.take_main_setup()
         expected = ingest(self.world, self.files, setup, rebuild=rebuild, allow_delete=allow_delete)
         given = {"rebuild": rebuild, "allow_delete": allow_delete}
-        ended = self.errands.do(self.config(setup), "ingest", given, f"{point}:{times}")
+        ended = self.errand(self.config(setup), "ingest", given, f"{point}:{times}")
         if not ended.killed:
             self.conclude_ingest(ended, expected, rebuild=rebuild)
             return
@@ -396,7 +427,7 @@ class Index(RuleBasedStateMachine):
         error, after = self.expect_migration(to)
         self.take_main()
         given = {"to": self.config(to)}
-        ended = self.errands.do(self.config(self.setup), "migrate", given, f"{point}:{times}")
+        ended = self.errand(self.config(self.setup), "migrate", given, f"{point}:{times}")
         if not ended.killed:
             assert ended.error == error, ended
         served = self.read_states()["served"]
@@ -412,7 +443,7 @@ class Index(RuleBasedStateMachine):
     def roll_back(self, point: str) -> None:
         earlier = self.world.earlier()
         self.take_main()
-        ended = self.errands.do(self.config(self.setup), "rollback", {}, point)
+        ended = self.errand(self.config(self.setup), "rollback", {}, point)
         if earlier is None:
             assert ended.error == "IndexStateError", ended
             return
@@ -423,7 +454,7 @@ class Index(RuleBasedStateMachine):
     @rule(point=st.sampled_from(["", "", "prune-begun", *NAMES[-2:]]), times=st.integers(1, 2))
     def collect(self, point: str, times: int) -> None:
         self.take_main()
-        ended = self.errands.do(self.config(self.setup), "gc", {}, point and f"{point}:{times}")
+        ended = self.errand(self.config(self.setup), "gc", {}, point and f"{point}:{times}")
         assert ended.error is None, ended
         left = self.read_states()["kept"]
         assert ended.killed or not left
