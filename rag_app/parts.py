@@ -133,9 +133,17 @@ class Parts:
     def _open_recorded(self, generation: Generation) -> Store:
         """The vector store of a generation that another config wrote, on its collection."""
         from rag_app.config import load_config
+        from rag_app.config.model import HIDDEN
 
         record = json.loads(generation.config)["config"]
         here = self.config
+        if HIDDEN in json.dumps(record["vector_store"]):
+            wrong = (
+                f"generation {generation.number} is in another vector store, whose address or key "
+                "was written out in its config, so it is not on record"
+            )
+            remedy = "Write it as ${VARIABLE} in the config that made it, and run: rag-app ingest"
+            raise UsageError("vector_store", wrong, remedy)
         config = load_config(record, folder=here.index.path, dotenv=here.folder / ".env")
         section = config.vector_store
         made: Store = registry.build(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import AfterValidator, SecretStr, ValidationError
 
 from rag_app.options import Field, FilePath, Options, Secret
+from rag_app.urls import show_url
 
 if TYPE_CHECKING:
     from rag_app.config.nodes import Steps
@@ -38,6 +39,9 @@ DEFAULT_KINDS: Final = {
 
 OPTIONAL: Final = frozenset({"reranker", "chat_model"})
 """Sections that may be left out for none."""
+
+HIDDEN: Final = "***"
+"""What stands for a secret that was written out, in descriptions and on record."""
 
 NAME: Final = r"[a-z][a-z0-9_-]{1,40}"
 
@@ -153,6 +157,8 @@ class AppConfig:
         """The value with the paths in it as text, those inside the folder from `index.path`."""
         if isinstance(value, Path) and value.is_relative_to(self.folder):
             return os.path.relpath(value, self.index.path)
+        if isinstance(value, SecretStr) and "://" in value.get_secret_value():
+            return f"{HIDDEN} {show_url(value.get_secret_value())}"  # which place, and no more
         if isinstance(value, Mapping):
             return {name: self._anchor(each) for name, each in value.items()}
         if isinstance(value, list | tuple):
@@ -190,13 +196,13 @@ def _describe(section: Section) -> dict[str, Any]:
         inner: Any = described
         for step in steps[:-1]:
             inner = inner[step]
-        inner[steps[-1]] = inner[steps[-1]] if inner[steps[-1]] == "***" else text
+        inner[steps[-1]] = inner[steps[-1]] if inner[steps[-1]] == HIDDEN else text
     return described
 
 
 def _jsonable(value: Any) -> Any:
     if isinstance(value, SecretStr):
-        return "***"
+        return HIDDEN
     if isinstance(value, Mapping):
         return {str(k): _jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -13,6 +13,7 @@ import pytest
 
 import rag_app
 from rag_app.app import RagApp
+from tests.postgres_server import PostgresServer
 
 DOCUMENTS = 12
 
@@ -239,3 +240,20 @@ def test_a_rollback_leads_to_what_was_served_before_and_not_to_what_was_rolled_b
     assert shown(app) == served
     with pytest.raises(rag_app.IndexStateError, match="no earlier generation"):
         app.rollback()
+
+
+def test_a_store_whose_address_was_written_out_is_not_guessed(folder: Path) -> None:
+    with PostgresServer() as server:
+        written = config(folder, vector_store={"kind": "pgvector", "url": server.url})
+        with rag_app.load(written) as app:
+            app.ingest()
+            before = shown(app)
+            elsewhere = changed(folder, "store")
+            with pytest.raises(rag_app.UsageError, match=r"written out .* \$\{VARIABLE\}"):
+                app.migrate(elsewhere)
+            assert shown(app) == before
+            smaller = {**written, "embeddings": {"kind": "hashing", "dimension": 64}}
+            app.migrate(smaller)
+        with rag_app.load(smaller) as app:
+            assert shown(app) == before
+            assert server.url not in json.dumps(app.describe_generation())
