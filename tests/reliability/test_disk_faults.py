@@ -20,7 +20,7 @@ import pytest
 from tests.reliability import disk, sample
 from tests.reliability.worker import Done, Worker, is_same, open_worker
 
-FEW = 4
+FEW = 2
 ALL = os.environ.get("RAG_APP_FAULTS") == "all"
 
 
