@@ -288,10 +288,16 @@ class ChromaRows:
         except RagAppError:
             raise
         except Exception as error:
+            remedy = (
+                "Check that it is there, is Chroma's and may be written; `rag-app check` tries it."
+            )
+            if "hnsw segment" in str(error):  # its files are not written whole or not at all
+                remedy = (
+                    "Chroma's own search index is damaged, as by a kill while it was written. To "
+                    "make it anew, run: rag-app ingest --rebuild"
+                )
             raise StoreError(
-                self.place,
-                f"Chroma at {self._where} failed: {error}",
-                "Check that it is there, is Chroma's and may be written; `rag-app check` tries it.",
+                self.place, f"Chroma at {self._where} failed: {error}", remedy
             ) from error
 
 

@@ -32,6 +32,10 @@ class NothingShown(Exception):
     """The index says in plain words that it cannot be read: right while nothing was published."""
 
 
+class RefusedByName(Exception):
+    """The store's own files are damaged, and the error names the command that makes them anew."""
+
+
 class System(Protocol):
     """An index of the documents in `place.documents`."""
 
@@ -113,19 +117,33 @@ class RagAppIndex:
 
     def ingest(self, progress: Callable[[str], None]) -> None:
         """See `System`."""
-        report = self._app.ingest(progress=lambda stage, *_: progress(stage))
+        from rag_app.errors import StoreError
+
+        def tell(stage: str, *_: object) -> None:
+            progress(stage)
+
+        try:
+            report = self._app.ingest(progress=tell)
+        except StoreError as error:
+            if "rag-app ingest --rebuild" not in error.remedy:
+                raise
+            report = self._app.ingest(progress=tell, rebuild=True)
         if report.quarantined:
             raise RuntimeError(f"quarantined: {report.quarantine[:3]}")
 
     def show(self, questions: Sequence[str]) -> tuple[list[Held], Found]:
         """See `System`."""
-        from rag_app.errors import IndexStateError
+        from rag_app.errors import IndexStateError, StoreError
 
         try:
             hits = [hit for question in questions for hit in self._app.search(question).hits]
             rows = self._app.index.read(lambda view: list(view.scan()))
         except IndexStateError as error:
             raise NothingShown(str(error)) from error
+        except StoreError as error:
+            if "rag-app ingest --rebuild" not in error.remedy:
+                raise
+            raise RefusedByName(str(error)) from error
         if not rows:
             raise RuntimeError("an empty index is shown where an error belongs")
         return _to_held(rows), [(hit.source, hit.text, hit.similarity or 0.0) for hit in hits]
