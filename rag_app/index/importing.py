@@ -18,7 +18,7 @@ from rag_app.index.ingest import begin_generation, publish, tell_resumption
 from rag_app.index.manifest import set_head
 from rag_app.index.portable_reading import open_portable
 from rag_app.index.portable_vectors import FileVectors
-from rag_app.index.read import READ_BATCH, READ_CHARACTERS, digest
+from rag_app.index.read import digest
 from rag_app.index.records import Notes, OriginRecord, PlannedChunk, PlannedDocument
 from rag_app.index.write import Writing
 from rag_app.types import Unreadable
@@ -172,7 +172,7 @@ def _plan(journal: Journal, portable: Portable) -> None:
         there = known.get(line.source)
         if there is None or there.planned != line.version:
             notes.documents.append(_make_document(line, chunks))
-        if len(notes.documents) >= READ_BATCH or notes.weight >= READ_CHARACTERS:
+        if notes.are_many():
             journal.plan(notes)
             notes = Notes.none()
     for origin in portable.origins():

@@ -103,7 +103,6 @@ class Journal:
         return {
             "served": states.get(SERVED, 0) + states.get(SERVED | PLANNED, 0),
             "planned": states.get(PLANNED, 0) + states.get(SERVED | PLANNED, 0),
-            "hidden": states.get(PLANNED, 0) + states.get(0, 0),
             "doomed": states.get(0, 0),
             "staged": int(self._read("SELECT count(*) FROM staged WHERE {g}")[0][0]),
         }

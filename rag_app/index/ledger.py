@@ -80,7 +80,8 @@ KINDS: Final[dict[str, Kind]] = {
         False,
         "generations",
         "were begun and never published",
-        "Run what began it again: rag-app ingest, ingest --rebuild or migrate; rag-app gc drops it",
+        "Run what began it again: rag-app ingest, ingest --rebuild or migrate; to drop it: "
+        "rag-app index gc",
     ),
     "damaged-contents": Kind(
         True, "documents", "are kept in no readable copy: their chunks cannot be restored", _BOTH

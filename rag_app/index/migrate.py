@@ -19,7 +19,7 @@ from rag_app.errors import IndexStateError, RagAppError, StoreError, UsageError
 from rag_app.index.embed import Embedding, name_text
 from rag_app.index.identity import require_same_loaders
 from rag_app.index.ingest import choose_generation, publish, tell_resumption
-from rag_app.index.read import READ_BATCH, READ_CHARACTERS, digest, make_document, name_version
+from rag_app.index.read import digest, make_document, name_version
 from rag_app.index.records import Notes, OriginRecord
 from rag_app.index.write import Writing
 from rag_app.types import MigrationPlan, MigrationReport
@@ -121,7 +121,7 @@ def plan_migration(index: Index, splitter: TextSplitter, progress: Progress) -> 
         progress("reading", documents, None)
         texts = {name_text(chunk.text): chunk.text for chunk in planned.chunks}
         if copies:
-            same = _texts_of(before, served, stored, index)
+            same = _texts_of(before, served, stored.source, index)
             copied += sum(chunk.text in same for chunk in planned.chunks)
             texts = {key: text for key, text in texts.items() if text not in same}
         fresh = [text for key, text in texts.items() if key not in seen]
@@ -230,7 +230,7 @@ def _plan_stored(
         there = known.pop(stored.source, None)
         if there is None or there.planned != document.version:
             notes.documents.append(document)
-        if len(notes.documents) >= READ_BATCH or notes.weight >= READ_CHARACTERS:
+        if notes.are_many():
             journal.plan(notes)
             notes = Notes.none()
     notes.origins = dict(_carry_origins(before, identity))
@@ -270,11 +270,9 @@ def _carry_origins(before: Journal, identity: str) -> Iterator[tuple[str, Origin
         yield origin, OriginRecord(fingerprint, settings, record.entry)
 
 
-def _texts_of(
-    before: Journal, served: Generation, stored: StoredDocument, index: Index
-) -> set[str]:
+def _texts_of(before: Journal, served: Generation, source: str, index: Index) -> set[str]:
     """The texts of a document whose vectors the old generation has."""
-    ids = before.served_ids([stored.source]).get(stored.source, set())
+    ids = before.served_ids([source]).get(source, set())
     return {row.text for row in index.open_recorded(served).fetch(sorted(ids))}
 
 

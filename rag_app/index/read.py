@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
     from rag_app.index.journal import Journal
 
-READ_BATCH = 256
-READ_CHARACTERS = 4_000_000
-"""Documents, and characters of them, that are held before they are planned."""
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -259,8 +255,7 @@ class Reading:
             self._notes.quarantine[home] = self._broken.get(home, [])
 
     def _flush_if_much(self) -> None:
-        notes = self._notes
-        if len(notes.documents) >= READ_BATCH or notes.weight >= READ_CHARACTERS:
+        if self._notes.are_many():
             self._flush()
 
     def _flush(self) -> None:

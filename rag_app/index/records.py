@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rag_app.types import Doubt, Metadata, Unreadable
+
+MANY_DOCUMENTS: Final = 256
+MANY_CHARACTERS: Final = 4_000_000
+"""Documents, and characters of them, that are held before they are planned."""
 
 
 class Known(NamedTuple):
@@ -75,10 +79,10 @@ class Notes:
         """Nothing yet."""
         return cls([], {}, [], {})
 
-    @property
-    def weight(self) -> int:
-        """About the characters held."""
-        return sum(len(document.text) for document in self.documents)
+    def are_many(self) -> bool:
+        """Whether so much is held that it is time to record it."""
+        characters = sum(len(document.text) for document in self.documents)
+        return len(self.documents) >= MANY_DOCUMENTS or characters >= MANY_CHARACTERS
 
 
 @dataclass(slots=True)
