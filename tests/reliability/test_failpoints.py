@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import traceback
-import warnings
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +16,8 @@ import pytest
 import rag_app
 from rag_app.app import RagApp
 from rag_app.index.failpoints import NAMES, VARIABLE
+from tests.reliability.processes import in_process
 from tests.reliability.stores import Corpus, make_config, open_place, read_version
-from tests.reliability.systems import RagAppIndex
 
 DOCUMENTS = 24  # six chunks each: two batches
 
@@ -49,33 +45,6 @@ CASES: Final = [
 ]
 
 
-def in_fork(work: Callable[[], Any], failpoint: str = "") -> Any:
-    """What `work` returns in a process of its own; None when it was killed there."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads: none holds a lock here
-        process = os.fork()
-    if process == 0:
-        try:
-            os.environ[VARIABLE] = failpoint
-            os.write(writing, json.dumps({"made": work()}).encode())
-        except BaseException:  # told through the pipe
-            os.write(writing, json.dumps({"failed": traceback.format_exc()[-3000:]}).encode())
-        finally:
-            sys.stdout.flush()
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        told = pipe.read()
-    _, status = os.waitpid(process, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return None
-    answer = json.loads(told)
-    assert "failed" not in answer, answer["failed"]
-    return answer["made"]
-
-
 class Scene:
     """An index in some place, and what may be done with it."""
 
@@ -88,15 +57,20 @@ class Scene:
     def prepare(self, run: str) -> None:
         """Bring it where `run` begins."""
         if run != "first":
-            in_fork(lambda: self._do("first"))
+            in_process(partial(self._do, "first"))
         if run == "edit":
             self.corpus.write({0: 1, 1: None, 2: 1, 99: 1} | dict.fromkeys(range(3, 23), 2))
         if run == "gc":
-            in_fork(lambda: self._do("migrate"))
+            in_process(partial(self._do, "migrate"))
 
     def run(self, run: str, failpoint: str = "") -> bool:
         """Do it; whether it came to its end."""
-        return in_fork(lambda: self._do(run), failpoint) is not None
+        return in_process(partial(self._do, run), failpoint) is not None
+
+    def go_back(self) -> bool:
+        with rag_app.load(self.to) as app:
+            app.rollback()
+        return True
 
     def _do(self, run: str) -> bool:
         with rag_app.load(self.to if run == "gc" else self.config) as app:
@@ -111,7 +85,7 @@ class Scene:
 
     def look(self) -> dict[str, Any]:
         """What a reader is shown, in a process of its own."""
-        shown: dict[str, Any] = in_fork(self._look)
+        shown: dict[str, Any] = in_process(self._look)
         return shown
 
     def _look(self) -> dict[str, Any]:
@@ -141,8 +115,6 @@ def stored_ids(app: RagApp) -> dict[str, int]:
 
 @pytest.mark.parametrize(("run", "store"), CASES)
 def test_every_transition_recovers(run: str, store: str, tmp_path: Path) -> None:
-    for module in (*RagAppIndex.common, *RagAppIndex.modules[store]):
-        importlib.import_module(module)  # once, not in every process
     for name in REACHED[run]:
         twice = store == "memory" and run == "edit"
         for failpoint in (name, f"{name}:2") if twice else (name,):
@@ -173,13 +145,7 @@ def test_every_transition_recovers(run: str, store: str, tmp_path: Path) -> None
 def test_a_rollback_that_dies_has_been_done(tmp_path: Path) -> None:
     scene = Scene(tmp_path, {"kind": "memory", "path": str(tmp_path / "vectors.sqlite")})
     scene.prepare("gc")
-
-    def go_back() -> bool:
-        with rag_app.load(scene.to) as app:
-            app.rollback()
-        return True
-
-    assert in_fork(go_back, "generation-served") is None
+    assert in_process(scene.go_back, "generation-served") is None
     with rag_app.load(scene.config) as app:
         assert [each.state for each in app.generations()] == ["served", "kept"]
         assert app.search("Document 3 says").hits

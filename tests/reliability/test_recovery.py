@@ -11,7 +11,7 @@ import pytest
 from rag_app.errors import IndexStateError
 from tests.postgres_server import PostgresServer
 from tests.reliability.losing import Losing
-from tests.reliability.test_failpoints import in_fork
+from tests.reliability.processes import in_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +94,7 @@ def test_a_record_deleted_is_gone_though_the_run_was_killed(tmp_path: Path, fail
     index = index_of(tmp_path)
     index.ingest()
     write_records(records, [("1", "one, edited"), ("3", "three")])
-    assert in_fork(index.ingest, failpoint) is None
+    assert in_process(index.ingest, failpoint) is None
     assert index.ingest().deleted == 1
     assert names(index) == {"a.jsonl#1", "a.jsonl#3"}
     report = index.ingest()
@@ -122,7 +122,7 @@ def test_what_a_killed_run_saw_gone_stays_when_its_file_breaks(tmp_path: Path) -
     index.ingest()
     write_records(records, [("0", "word 0")])
     (tmp_path / "docs" / "b.md").write_text("Two.")
-    assert in_fork(index.ingest, "planned") is None
+    assert in_process(index.ingest, "planned") is None
     records.write_text("")
     report = index.ingest()
     assert (report.deleted, report.indexed, report.quarantined) == (0, 1, 1)
@@ -178,7 +178,7 @@ def test_a_renamed_folder_is_no_loss_after_a_kill_either(tmp_path: Path) -> None
     index = index_of(tmp_path)
     index.ingest()
     (tmp_path / "docs" / "a").rename(tmp_path / "docs" / "b")
-    assert in_fork(index.ingest, "staged") is None
+    assert in_process(index.ingest, "staged") is None
     assert index.ingest().deleted == 20
     assert {name[:2] for name in names(index)} == {"b/"}
 
@@ -191,7 +191,7 @@ def test_two_origins_that_offer_one_document_are_told(tmp_path: Path, killed: bo
     write_rows(tmp_path / "more.csv", ["a.jsonl#1"])
     index.sources.insert(0, csv_entry(tmp_path / "more.csv"))
     if killed:
-        assert in_fork(index.ingest, "planned") is None
+        assert in_process(index.ingest, "planned") is None
     for _ in range(2):
         report = index.ingest()
         assert [each.source for each in report.quarantine] == ["a.jsonl#1"]
