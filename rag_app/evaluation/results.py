@@ -1,0 +1,381 @@
+"""What evaluation returns: frozen values that can be written as JSON and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from rag_app.types import Citation, Filter, Hit, Span
+
+Metrics: TypeAlias = Mapping[str, float]
+"""Values by name, as `ndcg@10`; higher is better in all of them but `false_answer_rate`."""
+
+CUTOFFS: Final = (1, 3, 5, 10)
+"""The `k` that rankings are measured at unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What answers a question: a span of a source, told by its quote, its place or both.
+
+    Attributes:
+        source: the document's name in the index.
+        quote: the words, as they stand there.
+        span: characters of the document's text as its loader gives it.
+        relevance: how well it answers, from 1; only rankings' nDCG weighs it.
+
+    Without quote and span it is the whole document.
+    """
+
+    source: str
+    quote: str | None = None
+    span: Span | None = None
+    relevance: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole document."""
+        return self.quote is None and self.span is None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question with the evidence that answers it.
+
+    Attributes:
+        evidence: empty for a question that the documents do not answer.
+        answers: each of them is right; empty where none is given.
+        filter: on metadata, that the question is asked with.
+        place: where it is written, as `cases.jsonl:3`.
+    """
+
+    id: str
+    question: str
+    evidence: tuple[Evidence, ...] = ()
+    answers: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    filter: Filter | None = None
+    place: str = ""
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the documents answer it."""
+        return bool(self.evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """Cases that belong together.
+
+    Attributes:
+        origin: the file or folder they were read from.
+        digest: SHA-256 of what they say; changes whenever a case does.
+        notes: what was left out on reading, in words.
+    """
+
+    cases: tuple[Case, ...]
+    origin: str
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a piece of evidence stands in what is indexed.
+
+    Attributes:
+        spans: of the document's text, each as good as the others (a quote may stand in several
+            places); empty for the whole document.
+    """
+
+    source: str
+    spans: tuple[Span, ...]
+    relevance: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A hit of a ranking. `evidence` are the places, in its case, of what it overlaps."""
+
+    hit: Hit
+    evidence: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerResult:
+    """An answer, measured.
+
+    Attributes:
+        abstained: it says that the documents do not answer.
+        metrics: `exact_match`, `token_f1`, `citation_precision`, … where they can be told.
+        usage: tokens of the chat model; `judge_usage` of the judge.
+        remarks: what the judge said, by metric.
+    """
+
+    answer: str
+    citations: tuple[Citation, ...]
+    abstained: bool
+    metrics: Metrics
+    usage: Mapping[str, int] = field(default_factory=dict)
+    judge_usage: Mapping[str, int] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What a pipeline made of one case.
+
+    Attributes:
+        located: its evidence, in order; empty for an unanswerable question.
+        rankings: by stage, `retriever` and, where the config has one, `reranker`: hits best first.
+        metrics: of the last stage and of the answer; retrieval ones only for answerable cases.
+        stages: the retrieval metrics of each stage.
+        timings_ms: wall time by stage of the pipeline, with `total`.
+        answer: None where only retrieval was measured.
+    """
+
+    case: Case
+    located: tuple[Located, ...]
+    rankings: Mapping[str, tuple[Retrieved, ...]]
+    metrics: Metrics
+    stages: Mapping[str, Metrics]
+    timings_ms: Mapping[str, float]
+    answer: AnswerResult | None = None
+
+    @property
+    def ranking(self) -> tuple[Retrieved, ...]:
+        """The hits of the last stage."""
+        return self.rankings.get("reranker", self.rankings["retriever"])
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A pipeline measured on cases.
+
+    Attributes:
+        name: the config's, or what tells it from others it is compared with.
+        config: all of it as JSON values, without secrets.
+        origin: of the cases; `digest`, what they say.
+        ks: the cutoffs.
+        metrics: means over the cases that have them, of the last stage; `stages`, of each.
+        intervals: 95 % bootstrap intervals of those means.
+        latency_ms: by stage, `{"p50", "p95", "mean"}` over the cases.
+        tokens: of chat model and judge; `cost` in US dollars, None where no price is known.
+        index: `documents`, `chunks`, `revision`.
+        notes: what a reader must know, as cases that were left out.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    origin: str
+    digest: str
+    ks: tuple[int, ...]
+    results: tuple[CaseResult, ...]
+    metrics: Metrics
+    intervals: Mapping[str, tuple[float, float]]
+    stages: Mapping[str, Metrics]
+    latency_ms: Mapping[str, Mapping[str, float]]
+    tokens: Mapping[str, int]
+    cost: float | None
+    index: Mapping[str, Any]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def answerable(self) -> int:
+        """How many cases have evidence."""
+        return sum(bool(result.located) for result in self.results)
+
+    def scores(self, metric: str) -> dict[str, float]:
+        """The metric of each case that has it, by the case's id."""
+        return {
+            result.case.id: result.metrics[metric]
+            for result in self.results
+            if metric in result.metrics
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two systems on the same cases.
+
+    Attributes:
+        difference: mean of `b - a`; `interval`, its 95 % paired bootstrap interval.
+        p: two-sided, of the paired randomisation test; `adjusted` for all pairs (Holm).
+        effect: the difference in standard deviations of the differences (Cohen's d_z); 0 for none.
+        wins: cases where `b` is better; `ties`, `losses`.
+        needed: cases that would show a difference of this size with 80 % power at 5 %, two-sided;
+            None where there is no difference.
+        detectable: the smallest difference that these cases show with 80 % power.
+    """
+
+    n: int
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    adjusted: float
+    effect: float
+    wins: int
+    ties: int
+    losses: int
+    needed: int | None
+    detectable: float
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether it is a difference: the adjusted p is below 5 %."""
+        return self.adjusted < 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The verdict on two configs of a comparison: `b` against `a`, by name."""
+
+    a: str
+    b: str
+    metric: str
+    paired: Paired
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """An optional stage, on and off, and everything else alike.
+
+    Attributes:
+        stage: as `reranker`; `value` names what is on.
+        paired: with it against without.
+        latency_ms: what it adds to the median of a search.
+        cost: US dollars that it adds per 1,000 questions; None where no price is known.
+    """
+
+    stage: str
+    value: str
+    without: str
+    with_it: str
+    paired: Paired
+    latency_ms: float
+    cost: float | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Configs measured on the same cases, best first.
+
+    Attributes:
+        metric: the one they are ordered by.
+        settings: by name, the values that tell a config from the others, by path.
+        pairs: every pair, best ones first.
+        tied: names that cannot be told from the best; the best first.
+        front: names that no other is better than in quality and as good in latency and cost.
+        embedded: texts sent to embedding models; `cached` those whose vectors were at hand.
+    """
+
+    metric: str
+    evaluations: tuple[Evaluation, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+    pairs: tuple[Pair, ...]
+    tied: tuple[str, ...]
+    front: tuple[str, ...]
+    ablations: tuple[Ablation, ...]
+    embedded: int
+    cached: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+Stage: TypeAlias = Literal[
+    "not_in_corpus",
+    "lost_by_loader",
+    "split_by_splitter",
+    "truncated_by_embedder",
+    "excluded_by_filter",
+    "below_cut_dense",
+    "below_cut_bm25",
+    "lost_in_fusion",
+    "dropped_by_reranker",
+    "cut_by_context_budget",
+    "unused_in_answer",
+    "reached",
+]
+"""Where a piece of evidence was lost, in the order of the pipeline; `reached`: it was not."""
+
+STAGES: Final[Mapping[str, str]] = {
+    "not_in_corpus": "not in the corpus",
+    "lost_by_loader": "lost by the loader",
+    "split_by_splitter": "split by the splitter",
+    "truncated_by_embedder": "truncated by the embedder",
+    "excluded_by_filter": "excluded by a filter",
+    "below_cut_dense": "below the cut in dense search",
+    "below_cut_bm25": "below the cut in BM25",
+    "lost_in_fusion": "lost in fusion",
+    "dropped_by_reranker": "dropped by the reranker",
+    "cut_by_context_budget": "cut by the context budget",
+    "unused_in_answer": "in the prompt but unused",
+    "reached": "reached the answer",
+}
+"""The stages in the order of the pipeline, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which stage lost a piece of evidence.
+
+    Attributes:
+        place: of the evidence in its case.
+        proof: what was seen that shows it, in a sentence with figures; empty when the stage is the
+            likeliest and nothing proves it.
+        counterfactuals: what would have kept it, each tried: "k=20 keeps it".
+        ranks: of the best chunk that holds it, by list: `dense`, `bm25`, `fused`, `reranker`; None
+            where a list does not hold it.
+        chunks: ids of the chunks that hold it, best covered first.
+    """
+
+    place: int
+    stage: Stage
+    proof: str
+    counterfactuals: tuple[str, ...] = ()
+    ranks: Mapping[str, int | None] = field(default_factory=dict)
+    chunks: tuple[str, ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        """Whether something was seen that shows it."""
+        return bool(self.proof)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a question was answered as it was.
+
+    Attributes:
+        stage: the earliest that lost a piece of evidence; `reached` when none did.
+        verdicts: one for each piece of evidence.
+        hits: what the search returns, best first.
+        answer: None where only the search was looked at.
+    """
+
+    case: Case
+    stage: Stage
+    verdicts: tuple[Verdict, ...]
+    hits: tuple[Hit, ...]
+    answer: AnswerResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanations:
+    """The failures of a pipeline on cases.
+
+    Attributes:
+        lost: cases by the stage that lost them, in the order of the pipeline, `reached` last.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    origin: str
+    explanations: tuple[Explanation, ...]
+    lost: Mapping[str, int]
+    seconds: float
+    notes: tuple[str, ...] = ()
