@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from rag_app.types import Citation, Filter, Hit, Span
+from rag_app.types import Citation, Filter, Hit, Span  # noqa: TC001  (read when written as JSON)
 
 Metrics: TypeAlias = Mapping[str, float]
 """Values by name, as `ndcg@10`; higher is better in all of them but `false_answer_rate`."""
