@@ -145,6 +145,18 @@ class View:
         statement = f"SELECT id FROM chunks WHERE generation = :g AND {self._shown}"
         return {row[0] for row in self.ask(statement)}
 
+    def ids_of(self, sources: Sequence[str]) -> dict[str, list[str]]:
+        """The ids of the published chunks of these documents; those that are not there left out."""
+        found: dict[str, list[str]] = {}
+        for part in in_parts(sources):
+            statement = (
+                "SELECT source, id FROM chunks WHERE generation = :g "
+                f"AND source IN ({names(part)}) AND {self._shown}"
+            )
+            for source, id in self.ask(statement, **part):
+                found.setdefault(source, []).append(id)
+        return found
+
     def count(self) -> int:
         """The number of published chunks."""
         return self._count()[0]
