@@ -6,8 +6,9 @@ characters are counted, because tokens differ between models.
     char_recall@k         characters of evidence that the first k chunks cover, of all of them
     char_precision@k      the same characters, of the summed lengths of the first k chunks
     char_iou@k            the same, of those lengths and the evidence they leave uncovered
-    char_precision_omega  the best that these chunks allow: what the IoU would be if exactly the
-                          chunks that touch evidence were returned, each character counted once
+    char_precision_omega  what these chunks allow: the IoU if exactly those that touch evidence
+                          were returned, each character counted once; a chunk touches evidence
+                          that it borders on, too, as in the published figures
 
 What several chunks cover is covered once, while their lengths are summed: overlapping chunks pay
 for what they repeat. Evidence that overlaps is counted once.
@@ -106,7 +107,11 @@ def _find_best_cut(each: Located, chunks: Sequence[Span]) -> Span:
 def _count_touching(evidence: Sequence[Span], chunks: Sequence[Span]) -> tuple[int, int]:
     """Characters of the evidence in chunks; characters of it and of the chunks that touch it."""
     joined = _join(evidence)
-    touching = [chunk for chunk in chunks if _intersect([chunk], joined)]
+    touching = [
+        (start, end)
+        for start, end in chunks
+        if any(start <= last and first <= end for first, last in joined)
+    ]
     return _count(_intersect(joined, touching)), _count([*joined, *touching])
 
 
