@@ -15,13 +15,16 @@ from rag_app.types import Answer, SearchResult
 from rag_app.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from threading import Event
 
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
 
     from rag_app.errors import RagAppError
-    from rag_app.types import Filter, IngestPlan, IngestReport, MigrationReport
+    from rag_app.evaluation.results import Cases, Evaluation
+    from rag_app.evaluation.run import WhenStale
+    from rag_app.types import Filter, IngestReport, MigrationReport
 
 
 def load(
@@ -129,34 +132,6 @@ class RagApp(Upkeep):
             stop=stop or Event(),
         )
 
-    def plan(
-        self,
-        *,
-        progress: Callable[[str, int, int | None], None] = lambda *_: None,
-        rebuild: bool = False,
-        allow_delete: bool = False,
-        retry_quarantined: bool = False,
-    ) -> IngestPlan:
-        """What `ingest` would do and cost with these arguments. Reads the sources and the index's
-        own record; asks neither the embedding service nor the vector store, and leaves the index
-        as it was.
-
-        Raises:
-            SourceError: a source cannot be listed.
-        """
-        from rag_app.index.plan import plan
-
-        with self._sources() as sources:
-            return plan(
-                self.index,
-                sources,
-                self.splitter,
-                progress=progress,
-                rebuild=rebuild,
-                allow_delete=allow_delete,
-                retry_quarantined=retry_quarantined,
-            )
-
     def _prepare(self, progress: Callable[[str, int, int | None], None]) -> None:
         """Derive what searches need from what will be published next."""
         progress("indexing words", 0, None)
@@ -253,7 +228,7 @@ class RagApp(Upkeep):
             tuple(made["citations"]),
             tuple(map(to_hit, made["context"])),
             timings,
-            _sum_usage(usage.usage_metadata),
+            sum_usage(usage.usage_metadata),
             made.get("dropped", 0),
         )
 
@@ -269,6 +244,42 @@ class RagApp(Upkeep):
         Adding the pieces up gives what the chain's `invoke` returns. Raises as `ask` does.
         """
         yield from self.chain.stream(_chain_input(question, chat_history, filter))
+
+    def evaluate(
+        self,
+        cases: str | Path | Cases | Iterable[Mapping[str, Any]],
+        *,
+        split: str | None = None,
+        ks: Sequence[int] = (1, 3, 5, 10),
+        answers: bool = False,
+        judge: BaseChatModel | None = None,
+        filter: Filter | None = None,
+        stale: WhenStale = "error",
+        resume: bool = True,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    ) -> Evaluation:
+        """Measure the pipeline on questions whose evidence is known.
+
+        Args:
+            cases: a JSONL file, a data set in a form that `sources` take, or the cases themselves.
+            split: of a data set that has splits.
+            ks: the cutoffs of rankings.
+            answers: ask, too; without it only the search is measured.
+            judge: a chat model that judges answers.
+            filter: that every question is asked with.
+            stale: of cases whose evidence is not in the index: `error`, `skip` them or count a
+                `miss`.
+            resume: go on where the same evaluation was interrupted.
+            progress: called as (stage, done, total).
+
+        Raises:
+            UsageError: cases that are none, or whose evidence is not in the index. Others as `ask`.
+        """
+        from rag_app.evaluation.cases import take_cases
+        from rag_app.evaluation.run import Plan, evaluate
+
+        plan = Plan(tuple(ks), answers, judge, filter, stale)
+        return evaluate(self, take_cases(cases, split), plan, resume=resume, progress=progress)
 
     def prompt(self, question: str, *, filter: Filter | None = None) -> Sequence[BaseMessage]:
         """The messages the chat model would get for `question`, exactly; the model is not called.
@@ -307,7 +318,8 @@ def _chain_input(
     return given
 
 
-def _sum_usage(by_model: Mapping[str, Any]) -> dict[str, int]:
+def sum_usage(by_model: Mapping[str, Any]) -> dict[str, int]:
+    """Tokens of all models together, by LangChain's names."""
     total: dict[str, int] = {}
     for usage in by_model.values():
         for name in ("input_tokens", "output_tokens", "total_tokens"):

@@ -176,9 +176,13 @@ class Parts:
     @cached_property
     def chain(self) -> Runnable[Any, dict[str, Any]]:
         """Question to answer, as a Runnable: design and contract in the guide's page on chains."""
+        return self.build_chain(lambda: self.retriever)
+
+    def build_chain(self, retriever: Callable[[], BaseRetriever]) -> Runnable[Any, dict[str, Any]]:
+        """The config's chain over another retriever, made only where the chain takes one."""
         section = self.config.chain
         parts: dict[str, Callable[[], Any]] = {
-            "retriever": lambda: self.retriever,
+            "retriever": retriever,
             "chat_model": lambda: self.chat_model,
             "embeddings": lambda: self.embeddings,
         }

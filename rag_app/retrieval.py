@@ -158,8 +158,12 @@ class RerankingRetriever(OptionRetriever):
             options["k"] = k
         config = {"callbacks": run_manager.get_child()}
         found = self.retriever.invoke(query, config, **options)  # type: ignore[arg-type]
+        return self.rerank(found, query, k)
+
+    def rerank(self, documents: Sequence[Document], query: str, k: int | None) -> list[Document]:
+        """The documents in the reranker's order: the first `k`, or as many as it keeps."""
         with timed("rerank"):
-            ranked = self._with_k(k).compress_documents(found, query)
+            ranked = self._with_k(k).compress_documents(documents, query)
         return list(ranked)[:k]
 
     def _with_k(self, k: int | None) -> BaseDocumentCompressor:

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from os import PathLike
 
-    from rag_app.types import Diagnosis, ExportReport, GenerationInfo, MigrationPlan
+    from rag_app.types import (
+        Diagnosis,
+        ExportReport,
+        GenerationInfo,
+        IngestPlan,
+        MigrationPlan,
+    )
 
 
 class Upkeep(Parts):
@@ -77,6 +83,34 @@ class Upkeep(Parts):
                 self.__dict__.pop(part, None)
             self.refresh()
         return found
+
+    def plan(
+        self,
+        *,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+        rebuild: bool = False,
+        allow_delete: bool = False,
+        retry_quarantined: bool = False,
+    ) -> IngestPlan:
+        """What `ingest` would do and cost with these arguments. Reads the sources and the index's
+        own record; asks neither the embedding service nor the vector store, and leaves the index
+        as it was.
+
+        Raises:
+            SourceError: a source cannot be listed.
+        """
+        from rag_app.index.plan import plan
+
+        with self._sources() as sources:
+            return plan(
+                self.index,
+                sources,
+                self.splitter,
+                progress=progress,
+                rebuild=rebuild,
+                allow_delete=allow_delete,
+                retry_quarantined=retry_quarantined,
+            )
 
     def plan_migration(
         self,

@@ -45,6 +45,21 @@ def read_cases(path: str | Path, split: str | None = None) -> Cases:
     return read_data_set(place, split)
 
 
+def take_cases(
+    given: str | Path | Cases | Iterable[Mapping[str, Any]], split: str | None = None
+) -> Cases:
+    """Cases in any form that Python hands them over.
+
+    Raises:
+        UsageError: as `read_cases`.
+    """
+    if isinstance(given, str | os.PathLike):
+        return read_cases(given, split)
+    if split is not None:
+        raise UsageError("split", "only a data set has splits", "Leave it out.")
+    return given if isinstance(given, Cases) else parse_cases(given)
+
+
 def parse_cases(given: Iterable[Mapping[str, Any]]) -> Cases:
     """Cases from Python, each a mapping of what a line would hold.
 

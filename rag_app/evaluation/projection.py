@@ -62,7 +62,7 @@ def locate(case: Case, texts: Mapping[str, str]) -> tuple[tuple[Located, ...], t
         try:
             spans = find_spans(evidence, texts)
         except LookupError as error:
-            spans = ((0, 0),)
+            spans = () if evidence.whole else ((0, 0),)
             stale.append(Stale(case, place, str(error.args[0])))
         found.append(Located(evidence.source, spans, evidence.relevance))
     return tuple(found), tuple(stale)

@@ -1,0 +1,203 @@
+"""Measures a pipeline on cases: what its search finds, and what it answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from rag_app.evaluation.journal import EvaluationJournal
+from rag_app.evaluation.measuring import Measuring
+from rag_app.evaluation.projection import StaleCasesError, locate, read_texts
+from rag_app.evaluation.results import CUTOFFS, CaseResult, Evaluation, Located
+from rag_app.evaluation.summary import (
+    count_tokens,
+    find_chat_cost,
+    mean_metrics,
+    mean_stages,
+    measure_intervals,
+    summarise_latency,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from langchain_core.language_models import BaseChatModel
+
+    from rag_app.app import RagApp
+    from rag_app.evaluation.projection import Stale
+    from rag_app.evaluation.results import Case, Cases
+    from rag_app.types import Filter
+
+    Progress: TypeAlias = Callable[[str, int, int | None], None]
+
+WhenStale: TypeAlias = Literal["error", "skip", "miss"]
+"""What becomes of cases whose evidence is not in the index."""
+
+DRAFT: Final = "draft"
+"""Tag of a case that a model wrote and nobody has confirmed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how.
+
+    Attributes:
+        ks: the cutoffs of rankings.
+        answers: ask, too; without it only the search is measured.
+        judge: a chat model that judges answers; None for none.
+        filter: that every question is asked with, besides a case's own.
+        stale: what becomes of cases whose evidence is not in the index.
+    """
+
+    ks: tuple[int, ...] = CUTOFFS
+    answers: bool = False
+    judge: BaseChatModel | None = None
+    filter: Filter | None = None
+    stale: WhenStale = "error"
+
+
+def evaluate(
+    app: RagApp,
+    cases: Cases,
+    plan: Plan,
+    *,
+    name: str | None = None,
+    resume: bool = True,
+    keep: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Evaluation:
+    """Measure a pipeline on cases; interrupted, the same call goes on where it stopped.
+
+    Args:
+        name: what it is called in reports; the config's name by default.
+        resume: take up what an interrupted one measured.
+        keep: leave what was measured on disk at the end, for a comparison that goes on.
+        progress: called as (stage, done, total).
+
+    Raises:
+        StaleCasesError: evidence does not stand in what is indexed.
+        Others as `RagApp.search` and `RagApp.ask`.
+    """
+    begun = time.perf_counter()
+    app.index.check_ready()
+    located, skipped = _locate(app, cases, plan.stale)
+    listed = [case for case in cases.cases if case.id in located]
+    measuring = Measuring(app, plan.ks, answers=plan.answers, judge=plan.judge)
+    measuring.prepare({case.id: located[case.id] for case in listed})
+    before = _read_usage(app)
+    journal = None if app.index.in_memory else EvaluationJournal(_place_journal(app, cases, plan))
+    results: dict[str, CaseResult] = {}
+    if journal is not None and resume:
+        results = {case.id: r for case in listed if (r := journal.results.get(case.id))}
+    resumed = len(results)
+    try:
+        for done, case in enumerate(listed):
+            progress("measuring cases", done, len(listed))
+            if case.id not in results:
+                results[case.id] = _measure(measuring, case, located[case.id], plan.filter)
+                if journal is not None:
+                    journal.add(results[case.id])
+        progress("measuring cases", len(listed), len(listed))
+    finally:
+        if journal is not None:
+            journal.close()
+    if journal is not None and not keep:
+        journal.remove()
+    ordered = tuple(results[case.id] for case in listed)
+    made = _summarise(app, cases, plan, ordered, name or app.config.name)
+    cost = _add_cost(
+        app, before, find_chat_cost(app.config, ordered, judged=plan.judge is not None)
+    )
+    notes = [*cases.notes, *_notes(app, listed, skipped)]
+    if resumed and cost:
+        notes.append(
+            f"{resumed} cases were measured before an interruption; cost is what came after"
+        )
+    return replace(made, cost=cost, seconds=time.perf_counter() - begun, notes=tuple(notes))
+
+
+def _measure(
+    measuring: Measuring, case: Case, located: Sequence[Located], filter: Filter | None
+) -> CaseResult:
+    joint = [each for each in (filter, case.filter) if each]
+    whole = {"$and": joint} if len(joint) > 1 else next(iter(joint), None)
+    return measuring.measure(case, tuple(located), whole)
+
+
+def _locate(
+    app: RagApp, cases: Cases, stale: WhenStale
+) -> tuple[dict[str, tuple[Located, ...]], list[str]]:
+    """Where the evidence of each case stands, by id; and the cases that are left out."""
+    texts = read_texts(app, (e.source for case in cases.cases for e in case.evidence))
+    found: dict[str, tuple[Located, ...]] = {}
+    wrong: list[Stale] = []
+    for case in cases.cases:
+        found[case.id], lost = locate(case, texts)
+        wrong += lost
+    if wrong and stale == "error":
+        raise StaleCasesError(cases.origin, wrong)
+    skipped = sorted({each.case.id for each in wrong}) if stale == "skip" else []
+    return {id: places for id, places in found.items() if id not in set(skipped)}, skipped
+
+
+def _place_journal(app: RagApp, cases: Cases, plan: Plan) -> Path:
+    """The journal of exactly this: config, index, cases and ways of measuring."""
+    judge = None if plan.judge is None else repr(type(plan.judge).__name__)
+    what = (app.config.record(), app.index.revision, cases.digest)
+    decides = (*what, plan.ks, plan.answers, judge, plan.filter, plan.stale)
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+    return app.config.index.path / "evaluations" / f"{app.config.name}-{digest[:16]}.jsonl"
+
+
+def _summarise(
+    app: RagApp, cases: Cases, plan: Plan, results: tuple[CaseResult, ...], name: str
+) -> Evaluation:
+    served = next(each for each in app.generations() if each.state == "served")
+    return Evaluation(
+        name=name,
+        config=app.config.describe(),
+        origin=cases.origin,
+        digest=cases.digest,
+        ks=plan.ks,
+        results=results,
+        metrics=mean_metrics([result.metrics for result in results]),
+        intervals=measure_intervals([result.metrics for result in results]),
+        stages=mean_stages(results),
+        latency_ms=summarise_latency(results),
+        tokens=count_tokens(results),
+        cost=None,
+        index={
+            "documents": served.documents,
+            "chunks": served.chunks,
+            "revision": app.index.revision,
+        },
+        seconds=0.0,
+    )
+
+
+def _read_usage(app: RagApp) -> float | None:
+    """US dollars that the embedding model has cost so far; None where that is not known."""
+    usage = getattr(app.embeddings, "usage", None)
+    return 0.0 if usage is None else usage.cost
+
+
+def _add_cost(app: RagApp, before: float | None, chat: float | None) -> float | None:
+    now = _read_usage(app)
+    return None if before is None or now is None or chat is None else now - before + chat
+
+
+def _notes(app: RagApp, cases: Sequence[Case], skipped: Sequence[str]) -> list[str]:
+    notes = []
+    if skipped:
+        named = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
+        notes.append(f"{len(skipped)} cases left out, whose evidence is not in the index: {named}")
+    if drafts := sum(DRAFT in case.tags for case in cases):
+        notes.append(f"{drafts} of {len(cases)} cases are drafts that nobody has confirmed")
+    unread = app.index.read(lambda view: app.index.journal(view.generation).quarantine())
+    if unread:
+        notes.append(f"{len(unread)} files or pages could not be read and are not in the index")
+    return notes
