@@ -203,13 +203,11 @@ class Paired:
     Attributes:
         difference: mean of `b - a`; `interval`, its 95 % paired bootstrap interval.
         p: two-sided, of the paired randomisation test; `adjusted` for all pairs (Holm).
-        effect: the difference in standard deviations of the differences (Cohen's d_z); 0 for none,
-            None where every case differs alike, as when there is one.
+        effect: Cohen's d_z; 0 for no difference, None where all cases differ alike.
         wins: cases where `b` is better; `ties`, `losses`.
         needed: cases that would show a difference of this size with 80 % power at 5 %, two-sided;
             None where there is no difference or only one case.
-        detectable: the smallest difference that these cases show with 80 % power; None where they
-            are too few to show any or no spread was seen.
+        detectable: the smallest that these cases show so; None of under 6 or without a spread.
     """
 
     n: int

@@ -211,7 +211,7 @@ def _count(n: int) -> str:
 
 def _round_up(number: int) -> int:
     """To three digits; up, so that it is never fewer than it takes."""
-    unit = 10 ** max(0, len(str(number)) - 3)
+    unit: int = 10 ** max(0, len(str(number)) - 3)
     return -(-number // unit) * unit
 
 
@@ -302,14 +302,20 @@ def _randomise(differences: NDArray[np.float64], resamples: int, seed: int) -> f
     extreme = 0
     for start in range(0, draws, rows):
         stop = min(start + rows, draws)
-        if exact:
-            flips = np.arange(start, stop)[:, np.newaxis] >> np.arange(n) & 1
-        else:
-            packed = random.integers(0, 256, size=(stop - start, -(-n // 8)), dtype=np.uint8)
-            flips = np.unpackbits(packed, axis=1, count=n)
-        sums = total - 2 * (flips.astype(np.float64) @ moving)
+        flips = _all_flips(start, stop, n) if exact else _random_flips(random, stop - start, n)
+        sums = total - 2 * (flips @ moving)
         extreme += int((np.abs(sums) >= least).sum())
     return extreme / draws if exact else (extreme + 1) / (draws + 1)
+
+
+def _all_flips(start: int, stop: int, n: int) -> NDArray[np.float64]:
+    """A row for each number: its bits say which differences are flipped."""
+    return (np.arange(start, stop)[:, np.newaxis] >> np.arange(n) & 1).astype(np.float64)
+
+
+def _random_flips(random: np.random.Generator, rows: int, n: int) -> NDArray[np.float64]:
+    packed = random.integers(0, 256, size=(rows, -(-n // 8)), dtype=np.uint8)
+    return np.unpackbits(packed, axis=1, count=n).astype(np.float64)
 
 
 def _fewest(alpha: float) -> int:
