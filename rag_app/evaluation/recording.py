@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.retrievers import BaseRetriever  # noqa: TC002  (pydantic reads it)
+
 from rag_app.retrieval import OptionRetriever, RerankingRetriever, to_hit
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
     from langchain_core.documents import Document
-    from langchain_core.retrievers import BaseRetriever
 
-    from rag_app.types import Filter, Hit
+    from rag_app.types import Filter
 
 MOST = 10_000
 """Hits that a search may ask for."""
@@ -24,14 +25,14 @@ class RecordingRetriever(OptionRetriever):
         first: finds chunks.
         reranking: the same with the reranker over it; None without one.
         depth: hits that each stage is asked for, where it is asked for fewer.
-        rankings: what the last search found, by stage.
+        rankings: what the last search found, by stage: hits, best first.
         query: the last that was searched for.
     """
 
     first: BaseRetriever
     reranking: RerankingRetriever | None = None
     depth: int
-    rankings: dict[str, list[Hit]] = {}  # noqa: RUF012  (pydantic copies it)
+    rankings: dict[str, list[Any]] = {}  # noqa: RUF012  (pydantic copies it)
     query: str = ""
 
     def _get_relevant_documents(
