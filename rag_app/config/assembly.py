@@ -33,7 +33,7 @@ from rag_app.config.nodes import (
 from rag_app.config.secrets import refuse_secrets, refuse_variables
 from rag_app.config.variables import expand
 from rag_app.config.warn import find_warnings
-from rag_app.config.wording import report
+from rag_app.config.wording import DIMENSION, report
 from rag_app.errors import MissingPackageError, UsageError
 from rag_app.spelling import did_you_mean
 
@@ -172,7 +172,7 @@ class Assembly:
             usable = isinstance(node, Leaf) and not node.broken
             return (str(to_python(node)) if usable else None), at_kind
         if isinstance(node, Items):
-            wrong, remedy = "a list where one value belongs", "Give one backend."
+            wrong, remedy = DIMENSION, "Give one backend, or run: rag-app compare"
         else:
             listed = [*allowed, "none"] if at[0] in OPTIONAL else allowed
             wrong = f"{show(node)} is not one of {', '.join(sorted(set(listed)))}"
@@ -223,7 +223,9 @@ class Assembly:
         names = registry.names(kind)
         remedy = f"Choose one of {', '.join(names)}."
         if isinstance(node, Items):
-            self.problems.add(node.place, at, "a list where one value belongs", "Give one backend.")
+            self.problems.add(
+                node.place, at, DIMENSION, "Give one backend, or run: rag-app compare"
+            )
         elif isinstance(node, Branch):
             near = [did_you_mean(k, ["kind"]) for k in node.entries]
             hint = next(filter(None, near), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,39 @@ def load_config(
         ConfigError: with every problem found, in the order of the file.
     """
     problems = Problems()
+    written = gather(source, overrides, problems, folder=folder, dotenv=dotenv)
+    made = written.assemble(problems)
+    problems.raise_any()
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A config as written, overrides put in, and what is needed to make sense of it."""
+
+    root: Branch
+    file: Path | None
+    folder: Path
+    environment: Mapping[str, str]
+
+    def assemble(self, problems: Problems) -> AppConfig:
+        """The config; of no use when there are problems."""
+        return Assembly(self.root, self.folder, self.environment, problems).make(self.file)
+
+
+def gather(
+    source: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Sequence[str],
+    problems: Problems,
+    *,
+    folder: Path | None = None,
+    dotenv: Path | None = None,
+) -> Written:
+    """Read what `load_config` makes a config of.
+
+    Raises:
+        ConfigError: at once, where there is nothing to check.
+    """
     file = None if isinstance(source, Mapping) else Path(source)
     if folder is None:
         folder = Path.cwd() if file is None else Path(os.path.abspath(file)).parent
@@ -49,9 +83,7 @@ def load_config(
     if file is not None:
         dotenv = folder / ".env"
     variables = {} if dotenv is None else read_dotenv(dotenv, problems)
-    made = Assembly(root, folder, {**variables, **os.environ}, problems).make(file)
-    problems.raise_any()
-    return made
+    return Written(root, file, folder, {**variables, **os.environ})
 
 
 def _read(file: Path | None, problems: Problems) -> Branch:

@@ -98,9 +98,10 @@ class Problems:
         self.found.append((place, Problem(str(place), write_path(steps), wrong, remedy)))
 
     def raise_any(self) -> None:
-        """Raise a ConfigError with all problems, if there are any."""
+        """Raise a ConfigError with all problems, each once, if there are any."""
         if self.found:
-            ordered = sorted(self.found, key=lambda f: (f[0].order, f[0].line, f[0].column))
+            once = dict.fromkeys(self.found)  # what several variants share is one problem
+            ordered = sorted(once, key=lambda f: (f[0].order, f[0].line, f[0].column))
             raise ConfigError([problem for _, problem in ordered])
 
 
@@ -155,6 +156,15 @@ def to_python(node: Node) -> Any:
     if isinstance(node, Items):
         return [to_python(item) for item in node.items]
     return {key: to_python(entry) for key, entry in node.entries.items()}
+
+
+def to_written(node: Node) -> Any:
+    """The plain value of a node, text as written: variables by their names."""
+    if isinstance(node, Leaf):
+        return node.text if isinstance(node.value, str) else node.value
+    if isinstance(node, Items):
+        return [to_written(item) for item in node.items]
+    return {key: to_written(entry) for key, entry in node.entries.items()}
 
 
 def find(node: Node | None, steps: Steps) -> Node | None:

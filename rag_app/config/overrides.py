@@ -1,7 +1,9 @@
 """Overrides: `--set retriever.k=12` on the command line, `{"retriever.k": 12}` in Python.
 
 Each replaces the value at its path. `retriever=dense` replaces the section, its former options
-included; `retriever.kind=dense` keeps them. Paths in an override start at the current folder.
+included; `retriever.kind=dense` keeps them. Where a section is a list of backends to compare, an
+option is set in each of them, and `retriever[1].k=12` sets it in one. Paths in an override start at
+the current folder.
 """
 
 from __future__ import annotations
@@ -114,6 +116,11 @@ def _read_path(path: str, place: Place, problems: Problems) -> Steps | None:
 def _put(
     root: Branch, steps: Steps, node: Node, kinds: Mapping[str, str | None], problems: Problems
 ) -> None:
+    given = root.entries.get(str(steps[0])) if steps[0] in kinds else None
+    if isinstance(given, Items) and len(steps) > 1 and isinstance(steps[1], str):
+        for place in _find_candidates(given):
+            _put(root, (steps[0], place, *steps[1:]), node, kinds, problems)
+        return
     current: Node = root
     for depth, step in enumerate(steps):
         last = depth == len(steps) - 1
@@ -125,6 +132,14 @@ def _put(
             wrong, remedy = _explain(current, steps[:depth], step)
             problems.add(node.place, steps, wrong, remedy)
             return
+
+
+def _find_candidates(items: Items) -> list[int]:
+    """Where backends stand in a search dimension, short forms made long; `none` has no options."""
+    for place, item in enumerate(items.items):
+        if isinstance(item, Leaf) and isinstance(item.value, str) and item.value != "none":
+            items.items[place] = Branch({"kind": item}, {"kind": item.place}, item.place)
+    return [place for place, item in enumerate(items.items) if isinstance(item, Branch)]
 
 
 def _explain(current: Node, above: Steps, step: str | int) -> tuple[str, str]:

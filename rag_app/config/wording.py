@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from pydantic import BaseModel
 
 from rag_app.config.nodes import Branch, Items, Leaf, find, show, show_word, walk, write_path
+from rag_app.config.ranges import is_range
 from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from rag_app.config.nodes import Node, Place, Problems, Steps
 
+DIMENSION: Final = "a list where one value belongs; that is a search dimension of compare and tune"
+RANGE: Final = "a range where one value belongs; that is a search dimension of compare and tune"
+
+_NUMBER_ERRORS: Final = frozenset(["int_type", "float_type"])
 _TYPES: Final = {
     "int": "a whole number",
     "float": "a number",
@@ -106,7 +111,9 @@ def _explain(
         given = show(node) if isinstance(node, Leaf) and node.text not in wrong else ""
         return f"{given}: {wrong.rstrip('.')}".removeprefix(": "), remedy
     if isinstance(node, Items) and not kinds & {"too_short", "too_long"}:
-        return "a list where one value belongs", "Give one value."
+        return DIMENSION, "Give one value, or run: rag-app compare"
+    if isinstance(node, Branch) and is_range(node) and kinds & _NUMBER_ERRORS:
+        return RANGE, "Give one number, or run: rag-app compare"
     if "literal_error" in kinds or "enum" in kinds:
         return _explain_choice(errors, node)
     return _explain_type(errors, node, field)
