@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import tracemalloc
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+import rag_app
 from rag_app.errors import UsageError
 from rag_app.evaluation.metrics import measure_run
 from rag_app.evaluation.results import Paired
@@ -494,3 +496,18 @@ def test_two_names_of_one_system_are_not_distinguishable(scifact: dict[str, Scor
         "not distinguishable: bm25 and bm25 again (difference 0.000 ndcg@10, the same in all 300 "
         "questions)"
     )
+
+
+# -- the guide ------------------------------------------------------------------------------------
+
+
+def test_the_guides_table_of_questions_is_computed() -> None:
+    page = (Path(rag_app.__file__).parent / "guide" / "significance.md").read_text("utf-8")
+    header = re.search(r"^\| Spread \| to show (.*) \|$", page, re.MULTILINE)
+    assert header
+    differences = [float(each) for each in header[1].split(" | ")]
+    rows = re.findall(r"^\| (0\.\d) \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for spread, cells in rows:
+        expected = [questions_needed(float(spread), each) for each in differences]
+        assert [int(cell) for cell in cells.split(" | ")] == expected
