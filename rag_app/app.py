@@ -79,7 +79,7 @@ class RagApp(Upkeep):
         """
         from rag_app.index.ingest import ingest
 
-        with self._sources() as sources:
+        with self.open_sources() as sources:
             report = ingest(
                 self.index,
                 sources,

@@ -192,8 +192,8 @@ class Parts:
         return made
 
     @contextmanager
-    def _sources(self) -> Iterator[list[Source]]:
-        """The config's sources, closed at the end."""
+    def open_sources(self) -> Iterator[list[Source]]:
+        """The config's sources, each with its loader; closed at the end."""
         from rag_app.index.read import Source
 
         sources = [

@@ -34,6 +34,10 @@ class Search(Protocol):
         """The `k` >= 1 best chunks of `view` among those that match the filter, best first."""
         ...
 
+    def lists(self, view: View, query: str, k: int, filter: Filter | None) -> dict[str, list[Hit]]:
+        """The `k` best chunks of each list that `search` draws on, before it chooses among them."""
+        ...
+
     def refresh(self, view: View) -> None:
         """Bring what is derived from the index up to date; searching does it when it must."""
         ...

@@ -14,7 +14,6 @@ Metadata: TypeAlias = Mapping[str, Any]
 
 Filter: TypeAlias = Mapping[str, Any]
 """A metadata filter as the user writes it, Mongo-style; `rag_app.filters` parses it."""
-
 Span: TypeAlias = tuple[int, int]
 """Half-open range of characters, `text[start:end]`."""
 
@@ -26,14 +25,16 @@ class Origin:
     Attributes:
         source: its name, unique within the index: a path relative to the source's folder, a URL.
         fingerprint: changes whenever the content may have; None when only loading can tell.
-        load: parses it; may raise, and may yield `Unreadable` for a part that is broken.
+        load: parses it; may raise, may yield `Unreadable` for a part that is broken.
         excluded: why the user's own patterns leave it out; None when they do not.
+        read: its bytes as they are stored, where it has any; may raise OSError.
     """
 
     source: str
     fingerprint: str | None
     load: Callable[[], Iterable[Document | Unreadable]]
     excluded: str | None = None
+    read: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

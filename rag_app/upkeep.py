@@ -68,7 +68,7 @@ class Upkeep(Parts):
             return unopened
         cached = self.config.index.cache_url is None and self.index.cache is not None
         file = self.config.index.path / "embeddings.sqlite" if cached else None
-        with self._sources() as sources:
+        with self.open_sources() as sources:
             found = diagnose(
                 self.index,
                 sources,
@@ -101,7 +101,7 @@ class Upkeep(Parts):
         """
         from rag_app.index.plan import plan
 
-        with self._sources() as sources:
+        with self.open_sources() as sources:
             return plan(
                 self.index,
                 sources,

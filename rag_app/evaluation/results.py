@@ -331,6 +331,7 @@ class Verdict:
         ranks: of the best chunk that holds it, by list: `dense`, `bm25`, `fused`, `reranker`; None
             where a list does not hold it.
         chunks: ids of the chunks that hold it, best covered first.
+        note: what was seen that tells more, or points at the stage without proving it.
     """
 
     place: int
@@ -339,6 +340,7 @@ class Verdict:
     counterfactuals: tuple[str, ...] = ()
     ranks: Mapping[str, int | None] = field(default_factory=dict)
     chunks: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def proved(self) -> bool:

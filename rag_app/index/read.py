@@ -94,7 +94,7 @@ class Reading:
             entry = f"{source.settings} {alike + 1}" if alike else source.settings
             self.found.entries.add(entry)
             settings = digest(entry, self._splitter_identity)
-            for origin in _origins_of(source, place):
+            for origin in list_origins(source, place):
                 self._read_origin(origin, settings, entry)
                 self._flush_if_much()
             self.found.doubts += getattr(source.loader, "doubts", tuple)()
@@ -309,7 +309,7 @@ def digest(*parts: str) -> str:
     return sha.hexdigest()
 
 
-def _origins_of(source: Source, place: int) -> Iterator[Origin]:
+def list_origins(source: Source, place: int) -> Iterator[Origin]:
     """A loader's origins; one that does not list any (any LangChain loader) is a single origin."""
     listed = getattr(source.loader, "origins", None)
     if listed is not None:

@@ -257,10 +257,14 @@ class Files:
             return Origin(found.source, None, _refuse(found.source, reason, remedy))
         if parsed_as is None:
             remedy = f"Leave it out with `exclude`; these are read: {', '.join(sorted(FORMATS))}."
-            return Origin(
-                found.source, fingerprint, _refuse(found.source, _no_format(found), remedy)
-            )
-        return Origin(found.source, fingerprint, lambda: self._load(found, fingerprint, parsed_as))
+            load = _refuse(found.source, _no_format(found), remedy)
+            return Origin(found.source, fingerprint, load, read=found.path.read_bytes)
+        return Origin(
+            found.source,
+            fingerprint,
+            lambda: self._load(found, fingerprint, parsed_as),
+            read=found.path.read_bytes,
+        )
 
     def _load(
         self, found: _Found, fingerprint: str, parsed_as: Format

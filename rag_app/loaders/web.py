@@ -160,7 +160,8 @@ class Pages:
             kinds = ", ".join(MODULES)
             what = f"its content type is {page.media_type or 'missing'!r}, not one of {kinds}"
             return Origin(url, None, _refuse(url, what))
-        return Origin(url, hashlib.sha256(page.body).hexdigest(), lambda: self._load(url, page))
+        fingerprint = hashlib.sha256(page.body).hexdigest()
+        return Origin(url, fingerprint, lambda: self._load(url, page), read=lambda: page.body)
 
     def _load(self, url: str, page: Page) -> Iterator[Document | Unreadable]:
         from rag_app.loaders._source import to_documents

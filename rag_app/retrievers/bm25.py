@@ -72,6 +72,10 @@ class BM25Search:
                 for rank, (row, score) in enumerate(self._words.find(view, query, k, filter), 1)
             ]
 
+    def lists(self, view: View, query: str, k: int, filter: Filter | None) -> dict[str, list[Hit]]:
+        """`bm25`: what `search` finds."""
+        return {"bm25": self.search(view, query, k, filter)}
+
     def refresh(self, view: View) -> None:
         """Build the BM25 index of the chunks as they are now, unless it is there."""
         self._words.refresh(view)

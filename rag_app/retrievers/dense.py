@@ -63,6 +63,10 @@ class DenseSearch:
             candidates = self.find_nearest(view, vector, max(k, self._config.fetch_k), filter)
             return self._diversify(view, candidates, k, self._config.mmr_lambda)
 
+    def lists(self, view: View, query: str, k: int, filter: Filter | None) -> dict[str, list[Hit]]:
+        """`dense`: the `k` nearest chunks, before MMR and whatever their similarity."""
+        return {"dense": make_dense_hits(view.search(view.embed(query), k, filter))}
+
     def find_nearest(
         self, view: View, vector: ArrayLike, k: int, filter: Filter | None
     ) -> list[Hit]:

@@ -86,16 +86,21 @@ class HybridSearch:
 
     def search(self, view: View, query: str, k: int, filter: Filter | None) -> list[Hit]:
         """The `k` chunks of highest fused score, with similarity and the rank in each list."""
-        config, depth = self._config, max(k, self._config.fetch_k)
+        config = self._config
+        lists = self.lists(view, query, max(k, config.fetch_k), filter)
+        with timed("fusion"):
+            weights = {"dense": config.weights.dense, self._list: config.weights.bm25}
+            return fuse(lists, weights, config.rank_constant)[:k]
+
+    def lists(self, view: View, query: str, k: int, filter: Filter | None) -> dict[str, list[Hit]]:
+        """`dense`, and `bm25` or `sparse`: the first `k` of each list, as they are fused."""
         with timed("embed"):
             vector = np.asarray(view.embed(query), np.float32)
         with timed("dense"):
-            dense = make_dense_hits(view.search(vector, depth, filter))
+            dense = make_dense_hits(view.search(vector, k, filter))
         with timed(self._list):
-            words = self._search_words(view, query, vector, depth, filter)
-        with timed("fusion"):
-            weights = {"dense": config.weights.dense, self._list: config.weights.bm25}
-            return fuse({"dense": dense, self._list: words}, weights, config.rank_constant)[:k]
+            words = self._search_words(view, query, vector, k, filter)
+        return {"dense": dense, self._list: words}
 
     def refresh(self, view: View) -> None:
         """Build the index of the chunks' words as they are now, unless it is there."""
