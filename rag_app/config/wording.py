@@ -62,6 +62,8 @@ def report(
         above = steps[:-1] if errors[0]["type"] == "extra_forbidden" else steps
         if not _is_broken(branch, above):
             wrong, remedy = _explain(errors, steps, find(branch, steps), model, name)
+            if at == ("index",) and wrong in {DIMENSION, RANGE}:
+                wrong, remedy = wrong.partition(";")[0], "Give one value: it is not searched."
             place = _place(branch, steps, errors[0]["type"])
             problems.add(place, (*at, *steps), _mask(wrong, branch), remedy)
 
