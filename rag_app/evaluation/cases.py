@@ -40,7 +40,7 @@ def read_cases(path: str | Path, split: str | None = None) -> Cases:
         if split is not None:
             raise UsageError("--split", "a file of cases has no splits", "Leave it out.")
         return make_cases(_read_lines(place), str(path))
-    from rag_app.datasets import read_cases as read_data_set
+    from rag_app.evaluation.importers import read_cases as read_data_set
 
     return read_data_set(place, split)
 

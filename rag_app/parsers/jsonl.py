@@ -13,7 +13,7 @@ from rag_app.parsers.frames import replace_surrogates
 from rag_app.parsers.parsed import Broken, Parsed, ParseError, name_column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _GZIP = b"\x1f\x8b"
 
@@ -29,45 +29,67 @@ def parse(data: bytes, options: Mapping[str, Any]) -> Iterator[Parsed | Broken]:
         ParseError: not one line holds anything, the last one ends in the middle of its record, or
             the gzip stream is damaged: there may have been more.
     """
-    lines = _read_lines(data)
     seen: dict[str, int] = {}
     empty = True
-    for number, whole in enumerate(lines, 1):
-        if line := whole.strip():
-            empty = False
-            if not whole.endswith(b"\n") and _is_cut(line):
-                raise ParseError(f"is cut off in line {number}, in the middle of a record")
-            yield _read_line(number, line, options, seen)
+    for number, record in read_records(io.BufferedReader(io.BytesIO(data))):
+        empty = False
+        if isinstance(record, Broken):
+            yield record
+        else:
+            yield _parse_record(number, record, options, seen)
     if empty:
         raise ParseError("no text")
 
 
-def _read_lines(data: bytes) -> Iterator[bytes]:
-    stream: Any = io.BytesIO(data)
-    if data.startswith(_GZIP):
-        stream = gzip.GzipFile(fileobj=stream)
+def read_records(
+    stream: io.BufferedReader[Any],
+) -> Iterator[tuple[int, dict[str, Any] | Broken]]:
+    """The records of a stream, plain or gzipped, with the numbers of their lines; none for blanks.
+
+    No more than a line is held. What is no JSON object is `Broken`, named by its line.
+
+    Raises:
+        ParseError: the last line ends in the middle of its record, or the gzip stream is damaged.
+    """
+    for number, whole in enumerate(_read_lines(stream), 1):
+        if line := whole.strip():
+            if not whole.endswith(b"\n") and _is_cut(line):
+                raise ParseError(f"is cut off in line {number}, in the middle of a record")
+            yield number, _read_record(number, line)
+
+
+def _read_lines(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
+    packed = stream.peek(len(_GZIP)).startswith(_GZIP)
+    lines: Iterable[bytes] = gzip.GzipFile(fileobj=stream) if packed else stream
     try:
-        for number, line in enumerate(stream):
+        for number, line in enumerate(lines):
             yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
-    except (OSError, EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ParseError(f"its gzip stream is damaged: {error}") from error
 
 
-def _read_line(
-    number: int, line: bytes, options: Mapping[str, Any], seen: dict[str, int]
-) -> Parsed | Broken:
+def _read_record(number: int, line: bytes) -> dict[str, Any] | Broken:
     part = f"line={number}"
     try:
-        record = _decode(line)
-        part = _identify(number, record, options.get("id"), seen)
-        _refuse_non_json(record)
-        return Parsed(_make_text(record, options["text"]), _describe(record, options), part)
+        return _decode(line)
     except json.JSONDecodeError as error:
         return Broken(part, f"is not JSON: {error.msg} at column {error.colno}")
     except UnicodeDecodeError as error:
         return Broken(part, f"is not UTF-8: {error.reason} at byte {error.start}")
     except RecursionError:
         return Broken(part, "is nested too deeply")
+    except (ParseError, ValueError) as error:
+        return Broken(part, str(error))
+
+
+def _parse_record(
+    number: int, record: Mapping[str, Any], options: Mapping[str, Any], seen: dict[str, int]
+) -> Parsed | Broken:
+    part = f"line={number}"
+    try:
+        part = identify(number, record, options.get("id"), seen)
+        _refuse_non_json(record)
+        return Parsed(_make_text(record, options["text"]), _describe(record, options), part)
     except (ParseError, ValueError) as error:
         return Broken(part, str(error))
 
@@ -99,10 +121,14 @@ def _refuse_non_json(record: Mapping[str, Any]) -> None:
         raise ParseError(f"its field {field[:40]!r}: {wrong}")
 
 
-def _identify(
+def identify(
     number: int, record: Mapping[str, Any], field: str | None, seen: dict[str, int]
 ) -> str:
-    """The record's id, else `line=<number>`; the first record with an id keeps it."""
+    """The record's id, else `line=<number>`; the first record with an id keeps it.
+
+    Raises:
+        ParseError: it lacks the field, or holds no id there, or one that came before.
+    """
     tried = [field] if field else ["_id", "id"]
     key = next((record[name] for name in tried if record.get(name) not in (None, "")), None)
     if key is None and field:
