@@ -36,16 +36,27 @@ class Parts:
     def __init__(self, config: AppConfig) -> None:
         self.config = config
         self._closed = False
+        self._borrowed: set[str] = set()
         self._temporary = ExitStack()
 
     def close(self) -> None:
         """Release files and connections. Parts used before must not be used after."""
         self._closed = True
-        if "index" in self.__dict__:
-            self.__dict__.pop("index").close()
+        index = self.__dict__.pop("index", None)
+        if index is not None and "index" not in self._borrowed:
+            index.close()
         self._temporary.close()
         for part in ("_first_stage", "retriever", "chain"):  # they hold what was closed
             self.__dict__.pop(part, None)
+
+    def borrow(self, name: str, part: Any) -> None:
+        """Use a part that another pipeline opened, and closes, in place of one of its own.
+
+        Args:
+            name: `embeddings`, `index`, `reranker` or `chat_model`; not used here before.
+        """
+        self.__dict__[name] = part
+        self._borrowed.add(name)
 
     @cached_property
     def embeddings(self) -> Embeddings:
@@ -125,7 +136,7 @@ class Parts:
             identity=identity,
             splitter=describe_splitter(config.splitter.kind, config.splitter.options, identity),
             record=json.dumps(config.record(), sort_keys=True),
-            cache=self._open_cache(identity, persistent=store.persistent),
+            cache=self.open_cache(identity, persistent=store.persistent),
         )
         made.adopt(first, store)
         return made
@@ -210,8 +221,9 @@ class Parts:
             for source in sources:
                 getattr(source.loader, "close", lambda: None)()
 
-    def _open_cache(self, identity: str, *, persistent: bool) -> EmbeddingCache | None:
-        """The embedding cache; where nobody asked, none for what is quicker made than looked up."""
+    def open_cache(self, identity: str, *, persistent: bool = True) -> EmbeddingCache | None:
+        """The embedding cache for an identity; None where there is none. Where nobody asked, there
+        is none for what is quicker made than looked up, nor for a store that is not persistent."""
         from rag_app.index import cache
 
         options = self.config.index

@@ -34,3 +34,10 @@ def timed(stage: str) -> Iterator[None]:
     finally:
         if timings is not None:
             timings[stage] = timings.get(stage, 0.0) + (time.perf_counter() - start) * 1000
+
+
+def add_time(stage: str, milliseconds: float) -> None:
+    """Add time that something took earlier, and would take again were it not remembered."""
+    timings = _timings.get()
+    if timings is not None:
+        timings[stage] = timings.get(stage, 0.0) + milliseconds

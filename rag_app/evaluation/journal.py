@@ -26,7 +26,7 @@ class EvaluationJournal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.results: dict[str, CaseResult] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ class EvaluationJournal:
     def remove(self) -> None:
         """All was measured: the next evaluation begins anew."""
         self._file.close()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def _read(self) -> int:
         """Take up what is whole; where the first line that is torn begins."""

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from rag_app.errors import BudgetError, UsageError
 from rag_app.evaluation.journal import EvaluationJournal
 from rag_app.evaluation.measuring import Measuring
 from rag_app.evaluation.projection import StaleCasesError, locate, read_texts
@@ -20,6 +21,7 @@ from rag_app.evaluation.summary import (
     measure_intervals,
     summarise_latency,
 )
+from rag_app.money import show_dollars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +53,7 @@ class Plan:
         judge: a chat model that judges answers; None for none.
         filter: that every question is asked with, besides a case's own.
         stale: what becomes of cases whose evidence is not in the index.
+        max_cost: US dollars that measuring may cost; None for no limit.
     """
 
     ks: tuple[int, ...] = CUTOFFS
@@ -58,6 +61,7 @@ class Plan:
     judge: BaseChatModel | None = None
     filter: Filter | None = None
     stale: WhenStale = "error"
+    max_cost: float | None = None
 
 
 def evaluate(
@@ -67,7 +71,7 @@ def evaluate(
     *,
     name: str | None = None,
     resume: bool = True,
-    keep: bool = False,
+    kept: Callable[[Path], None] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Evaluation:
     """Measure a pipeline on cases; interrupted, the same call goes on where it stopped.
@@ -75,7 +79,8 @@ def evaluate(
     Args:
         name: what it is called in reports; the config's name by default.
         resume: take up what an interrupted one measured.
-        keep: leave what was measured on disk at the end, for a comparison that goes on.
+        kept: what was measured stays on disk at the end, and this is told where: for a comparison
+            that goes on.
         progress: called as (stage, done, total).
 
     Raises:
@@ -90,23 +95,22 @@ def evaluate(
     measuring.prepare({case.id: located[case.id] for case in listed})
     before = _read_usage(app)
     journal = None if app.index.in_memory else EvaluationJournal(_place_journal(app, cases, plan))
-    results: dict[str, CaseResult] = {}
-    if journal is not None and resume:
-        results = {case.id: r for case in listed if (r := journal.results.get(case.id))}
+    results = journal.results if journal is not None and resume else {}
+    results = {case.id: results[case.id] for case in listed if case.id in results}
     resumed = len(results)
     try:
-        for done, case in enumerate(listed):
-            progress("measuring cases", done, len(listed))
+        for case in listed:
+            progress("measuring cases", len(results), len(listed))
             if case.id not in results:
                 results[case.id] = _measure(measuring, case, located[case.id], plan.filter)
                 if journal is not None:
                     journal.add(results[case.id])
+                _check_budget(app, before, plan, list(results.values())[resumed:])
         progress("measuring cases", len(listed), len(listed))
     finally:
         if journal is not None:
             journal.close()
-    if journal is not None and not keep:
-        journal.remove()
+    _end(journal, kept)
     ordered = tuple(results[case.id] for case in listed)
     made = _summarise(app, cases, plan, ordered, name or app.config.name)
     cost = _add_cost(
@@ -118,6 +122,13 @@ def evaluate(
             f"{resumed} cases were measured before an interruption; cost is what came after"
         )
     return replace(made, cost=cost, seconds=time.perf_counter() - begun, notes=tuple(notes))
+
+
+def _end(journal: EvaluationJournal | None, kept: Callable[[Path], None] | None) -> None:
+    if journal is not None and kept is None:
+        journal.remove()
+    elif journal is not None and kept is not None:
+        kept(journal.path)
 
 
 def _measure(
@@ -146,7 +157,8 @@ def _locate(
 
 def _place_journal(app: RagApp, cases: Cases, plan: Plan) -> Path:
     """The journal of exactly this: config, index, cases and ways of measuring."""
-    judge = None if plan.judge is None else repr(type(plan.judge).__name__)
+    named = [getattr(plan.judge, name, None) for name in ("model_name", "model", "model_id")]
+    judge = None if plan.judge is None else [type(plan.judge).__name__, *map(str, named)]
     what = (app.config.record(), app.index.revision, cases.digest)
     decides = (*what, plan.ks, plan.answers, judge, plan.filter, plan.stale)
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
@@ -183,6 +195,22 @@ def _read_usage(app: RagApp) -> float | None:
     """US dollars that the embedding model has cost so far; None where that is not known."""
     usage = getattr(app.embeddings, "usage", None)
     return 0.0 if usage is None else usage.cost
+
+
+def _check_budget(
+    app: RagApp, before: float | None, plan: Plan, results: Sequence[CaseResult]
+) -> None:
+    if plan.max_cost is None:
+        return
+    chat = find_chat_cost(app.config, results, judged=plan.judge is not None)
+    spent = _add_cost(app, before, chat)
+    if spent is None:
+        wrong = "what it costs is not known, so no limit can be kept"
+        remedy = "Set embeddings.price and chat_model.price, and leave out a judge."
+        raise UsageError("max_cost", wrong, remedy)
+    if spent > plan.max_cost:
+        wrong = f"measuring has cost {show_dollars(spent)}, over {show_dollars(plan.max_cost)}"
+        raise BudgetError("max_cost", wrong, "Raise it, and run again: what is measured is kept.")
 
 
 def _add_cost(app: RagApp, before: float | None, chat: float | None) -> float | None:

@@ -1,0 +1,202 @@
+"""Several configs on the same cases: which is better, whether it is a difference, at what price."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from rag_app.errors import UsageError
+from rag_app.evaluation.grid import find_ablations, with_ablations
+from rag_app.evaluation.results import CUTOFFS, Ablation, Comparison, Pair
+from rag_app.evaluation.run import Plan
+from rag_app.evaluation.significance import adjust, compare_paired, describe
+from rag_app.evaluation.workbench import Workbench
+from rag_app.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from langchain_core.language_models import BaseChatModel
+
+    from rag_app.evaluation.grid import Variant
+    from rag_app.evaluation.results import Cases, Evaluation, Paired
+    from rag_app.evaluation.run import WhenStale
+    from rag_app.types import Filter
+
+
+def compare(
+    variants: Sequence[Variant],
+    cases: Cases,
+    *,
+    metric: str = "ndcg@10",
+    ks: Sequence[int] = CUTOFFS,
+    answers: bool = False,
+    judge: BaseChatModel | None = None,
+    filter: Filter | None = None,
+    stale: WhenStale = "error",
+    max_cost: float | None = None,
+    ablate: bool = False,
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> Comparison:
+    """Measure every config on the same cases; interrupted, the same call goes on from there.
+
+    Each config has an index of its own where no other makes the same one, and no text is embedded
+    twice. The index that a config serves is neither read nor written.
+
+    Args:
+        metric: what decides the order; one of those that evaluation gives.
+        ks, answers, judge, filter, stale: as `RagApp.evaluate` takes them.
+        max_cost: US dollars that all of it may cost; None for no limit.
+        ablate: measure each config also without each of its optional stages.
+        progress: called as (stage, done, total).
+
+    Raises:
+        UsageError: fewer than two configs, or no such metric.
+        BudgetError: it would cost more; what was measured is kept. Others as `evaluate`.
+    """
+    begun = time.perf_counter()
+    plan = Plan(tuple(ks), answers, judge, filter, stale)
+    listed = with_ablations(variants) if ablate else list(variants)
+    if len(listed) < 2:
+        wrong = "one config alone cannot be compared"
+        raise UsageError("compare", wrong, "Name another, or give a list where one value belongs.")
+    with Workbench(max_cost=max_cost, progress=progress) as bench:
+        measured = _measure_all(bench, listed, cases, plan)
+        bench.finish()
+        made = judge_all(listed, measured, metric)
+        return replace(
+            made,
+            embedded=bench.embedded,
+            cached=bench.cached,
+            seconds=time.perf_counter() - begun,
+        )
+
+
+def _measure_all(
+    bench: Workbench, variants: Sequence[Variant], cases: Cases, plan: Plan
+) -> list[Evaluation]:
+    """In an order that opens each index once; returned in the order given."""
+    from rag_app.evaluation.workbench import name_index
+
+    indexes = [name_index(variant.config) for variant in variants]
+    order = sorted(range(len(variants)), key=lambda place: indexes.index(indexes[place]))
+    measured = {place: bench.measure(variants[place], cases, plan) for place in order}
+    return [measured[place] for place in range(len(variants))]
+
+
+def judge_all(
+    variants: Sequence[Variant], evaluations: Sequence[Evaluation], metric: str
+) -> Comparison:
+    """What evaluations of the same cases say about their configs.
+
+    Raises:
+        UsageError: they have no such metric, or share no case.
+    """
+    for evaluation in evaluations:
+        if metric not in evaluation.metrics:
+            names = sorted(evaluation.metrics)
+            wrong = f"{metric!r} was not measured"
+            remedy = f"There are: {', '.join(names)}. {did_you_mean(metric, names)}".strip()
+            raise UsageError("metric", wrong, remedy)
+    best_first = sorted(evaluations, key=lambda each: -each.metrics[metric])
+    scores = {each.name: each.scores(metric) for each in best_first}
+    shared = sorted(set.intersection(*(set(each) for each in scores.values())))
+    if not shared:
+        wrong = "no case was measured with every config"
+        raise UsageError("cases", wrong, "Give cases whose evidence is in all of their sources.")
+    ids = [(b.name, a.name) for b, a in combinations(best_first, 2)]
+    paired = adjust(
+        [compare_paired(_take(scores[a], shared), _take(scores[b], shared)) for b, a in ids]
+    )
+    pairs = tuple(
+        Pair(a, b, metric, each, describe(a, b, metric, each))
+        for (b, a), each in zip(ids, paired, strict=True)
+    )
+    best = best_first[0].name
+    tied = [pair.a for pair in pairs if pair.b == best and not pair.paired.distinguishable]
+    left_out = max(len(each) for each in scores.values()) - len(shared)
+    notes = [f"{left_out} cases were not measured with every config"] if left_out else []
+    notes += dict.fromkeys(note for each in evaluations for note in each.notes)
+    return Comparison(
+        metric=metric,
+        evaluations=tuple(best_first),
+        settings={variant.name: dict(variant.values) for variant in variants},
+        pairs=pairs,
+        tied=(best, *tied),
+        front=find_front(best_first, metric),
+        ablations=tuple(_ablate(variants, best_first, pairs, metric)),
+        embedded=0,
+        cached=0,
+        seconds=0.0,
+        notes=tuple(notes),
+    )
+
+
+def find_front(evaluations: Sequence[Evaluation], metric: str) -> tuple[str, ...]:
+    """The names that no other is better than in one of quality, median latency and cost, and as
+    good in the rest (the Pareto front). A cost that is not known is not compared."""
+    priced = all(each.cost is not None for each in evaluations)
+    points = {
+        each.name: (
+            -each.metrics[metric],
+            each.latency_ms["total"]["p50"],
+            (each.cost or 0.0) if priced else 0.0,
+        )
+        for each in evaluations
+    }
+    return tuple(
+        name
+        for name, point in points.items()
+        if not any(
+            other != point and all(o <= p for o, p in zip(other, point, strict=True))
+            for other in points.values()
+        )
+    )
+
+
+def _take(scores: Mapping[str, float], ids: Sequence[str]) -> list[float]:
+    return [scores[id] for id in ids]
+
+
+def _ablate(
+    variants: Sequence[Variant],
+    evaluations: Sequence[Evaluation],
+    pairs: Sequence[Pair],
+    metric: str,
+) -> list[Ablation]:
+    by_name = {each.name: each for each in evaluations}
+    found = {(pair.a, pair.b): pair.paired for pair in pairs}
+    made = []
+    for stage, value, without, with_it in find_ablations(variants):
+        paired = found.get((without, with_it)) or _turn(found[with_it, without])
+        off, on = by_name[without], by_name[with_it]
+        latency = on.latency_ms["total"]["p50"] - off.latency_ms["total"]["p50"]
+        cost = None
+        if on.cost is not None and off.cost is not None:
+            cost = (on.cost - off.cost) / len(on.results) * 1000
+        words = _say(paired, metric, latency)
+        made.append(Ablation(stage, value, without, with_it, paired, latency, cost, words))
+    return made
+
+
+def _turn(paired: Paired) -> Paired:
+    """The same pair, the other way round."""
+    low, high = paired.interval
+    return replace(
+        paired,
+        difference=-paired.difference,
+        interval=(-high, -low),
+        effect=None if paired.effect is None else -paired.effect,
+        wins=paired.losses,
+        losses=paired.wins,
+    )
+
+
+def _say(paired: Paired, metric: str, latency: float) -> str:
+    price = f"{latency:+.0f} ms a question"
+    if not paired.distinguishable:
+        return f"no difference that {paired.n} questions show, {price}"
+    pays = "pays" if paired.difference > 0 else "harms"
+    return f"{pays}: {paired.difference:+.3f} {metric}, {price}"
