@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from rag_app import registry
 from rag_app.config.model import KIND_OF_SECTION, AppConfig, Section
 from rag_app.config.warn import find_warnings
-from rag_app.evaluation.grid import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rag_app.evaluation.grid import Variant
     from rag_app.options import Options
 
 
@@ -62,7 +62,8 @@ def with_ablations(variants: Sequence[Variant]) -> list[Variant]:
             known.add(key)
             values = {p: v for p, v in variant.values.items() if _stays(p, off)}
             name = _make_unique(f"{variant.name} without {off.stage}", names)
-            added.append(Variant(name, {**values, off.path: off.chosen}, off.config))
+            values[off.path] = off.chosen
+            added.append(replace(variant, name=name, values=values, config=off.config))
     paths = {"reranker", "retriever"} & {p for variant in added for p in variant.values}
     return [_fill(variant, paths) for variant in (*variants, *added)]
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rag_app.config.space import LARGEST, read_space
 from rag_app.errors import ConfigError, Problem, UsageError
+from rag_app.evaluation.ablations import find_ablations, with_ablations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rag_app.config.model import AppConfig
     from rag_app.config.space import Picked
+
+__all__ = ["Variant", "expand", "expand_many", "find_ablations", "name_all", "with_ablations"]
 
 
 @dataclass(frozen=True, slots=True)
