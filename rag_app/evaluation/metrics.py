@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -198,7 +199,8 @@ def _write_lines(path: Path, lines: list[str]) -> None:
         draft.write_text("".join(lines), encoding="utf-8", newline="\n")
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is none, there is no draft either
+            draft.unlink()
         wrong = f"it cannot be written: {error.strerror}"
         raise UsageError(str(path), wrong, "Name a folder that can be written.") from error
 
