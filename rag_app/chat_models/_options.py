@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from rag_app.vendors import Vendor
 
 
+class ChatPrice(Options):
+    """What a chat model costs, in US dollars per million tokens."""
+
+    input: float = Field(ge=0, description="Of what is sent.")
+    output: float = Field(ge=0, description="Of what is written, reasoning included.")
+
+
 class RemoteChatOptions(Options):
     """Which model, where, and how it is called."""
 
@@ -53,6 +60,12 @@ class RemoteChatOptions(Options):
         gt=0,
         description="Never ask more often than this; no limit when left out. Requests that are "
         "sent again do not count.",
+        json_schema_extra=OPERATIONAL,
+    )
+    price: ChatPrice | None = Field(
+        None,
+        description="US dollars per million tokens, {input: …, output: …}; without it, evaluation "
+        "tells tokens and no money.",
         json_schema_extra=OPERATIONAL,
     )
     streaming: bool = Field(
