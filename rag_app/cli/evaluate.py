@@ -253,10 +253,11 @@ def _change_row(change: Change) -> list[str]:
 def _verdict(changes: Sequence[Change]) -> str:
     if any(change.worse for change in changes):
         return "worse than the baseline by more than chance"
-    blind = max(change.paired.detectable for change in changes)
     cases = max(change.paired.n for change in changes)
-    words = f"nothing is worse that these {cases:,} cases could show"
-    return words + (f" (a fall of {blind:.3f} would mostly be seen)" if blind else "")
+    words = f"nothing is worse as far as {cases:,} cases show"
+    seen = [change.paired.detectable for change in changes]
+    blind = [each for each in seen if each is not None]
+    return words + (f"; falls under {max(blind):.3f} may be missed" if blind else "")
 
 
 def _read_limits(
@@ -295,9 +296,9 @@ def _save(found: Evaluation, path: str) -> None:
 
 def _write(found: Evaluation, report: str | None, trec: str | None) -> None:
     if report is not None:
-        from rag_app.evaluation import reports
+        from rag_app.evaluation.reports import write
 
-        reports.write(found, report)
+        write(found, report)
     if trec is not None:
         from rag_app.evaluation.metrics import write_trec
 
