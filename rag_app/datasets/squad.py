@@ -29,14 +29,14 @@ class Paragraph:
 
     Attributes:
         source: its id; else its article's title and its number there, as `Normans#3`.
-        questions: as they are written.
+        questions: the `qas` as they are written; None where there are none.
         place: in the file, as `data[0].paragraphs[2]`.
     """
 
     source: str
     title: str
     text: str
-    questions: list[Any]
+    questions: Any
     place: str
 
 
@@ -120,5 +120,4 @@ def _to_paragraph(given: Any, place: str, title: str, name: str, seen: dict[str,
     text = given.get("context")
     if not isinstance(text, str) or not text.strip():
         raise ParseError("no text: it has no `context`")
-    questions = given.get("qas")
-    return Paragraph(source, title, text, questions if isinstance(questions, list) else [], place)
+    return Paragraph(source, title, text, given.get("qas"), place)

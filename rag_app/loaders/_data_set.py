@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from langchain_core.documents import Document
 
 from rag_app.errors import SourceError
-from rag_app.loaders._disk import LFS_POINTER, read_hash
+from rag_app.loaders._disk import LFS_POINTER, read_hash, why_broken
 from rag_app.parsers.parsed import Broken, Parsed, ParseError, UnreadError
 from rag_app.types import Origin, Unreadable
 
@@ -63,6 +63,8 @@ class DataSet:
         return tuple(self._doubt())
 
     def _to_origin(self, source: str, path: Path) -> Origin:
+        if broken := why_broken(path, path.is_symlink()):
+            return Origin(source, None, lambda: _refuse(source, broken, _REMEDY))
         try:
             sha256, begins = read_hash(path)
         except OSError as error:

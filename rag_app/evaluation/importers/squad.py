@@ -45,7 +45,7 @@ def _read(path: Path, notes: Notes) -> Iterator[Case]:
         if isinstance(paragraph, Broken):
             notes.add(_BROKEN, f"{paragraph.part}: {paragraph.reason}")
             continue
-        for number, given in enumerate(paragraph.questions):
+        for number, given in enumerate(_require_list(paragraph.questions, paragraph.place, "qas")):
             place = f"{paragraph.place}.qas[{number}]"
             case = _to_case(given, f"{path}: {place}", paragraph, place, notes)
             if case is not None:
@@ -56,7 +56,7 @@ def _to_case(given: Any, place: str, paragraph: Paragraph, name: str, notes: Not
     question = given.get("question") if isinstance(given, dict) else None
     if not isinstance(question, str) or not question.strip():
         raise ParseError(f"{name}: it is no question with words")
-    id = str(given.get("id") or name)
+    id = name if given.get("id") in (None, "") else str(given["id"])
     answers = _read_answers(given.get("answers"), name)
     impossible = given.get("is_impossible", False)
     if impossible not in (True, False):
@@ -76,7 +76,7 @@ def _to_case(given: Any, place: str, paragraph: Paragraph, name: str, notes: Not
 def _read_answers(given: Any, name: str) -> list[tuple[str, int]]:
     """The answers that say something, with the places they are told to start at."""
     answers = []
-    for each in given if isinstance(given, list) else ():
+    for each in _require_list(given, name, "answers"):
         text = each.get("text") if isinstance(each, dict) else None
         start = each.get("answer_start") if isinstance(each, dict) else None
         if not isinstance(text, str) or type(start) is not int:
@@ -84,6 +84,12 @@ def _read_answers(given: Any, name: str) -> list[tuple[str, int]]:
         if text.strip():
             answers.append((text, start))
     return answers
+
+
+def _require_list(given: Any, place: str, name: str) -> list[Any]:
+    if isinstance(given, list | None):
+        return given or []
+    raise ParseError(f"{place}: `{name}` is a {type(given).__name__}, and no list")
 
 
 def _find_evidence(
