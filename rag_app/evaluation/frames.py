@@ -1,4 +1,4 @@
-"""Results as pandas frames: a row for each case of an evaluation, or each config of a comparison."""
+"""Results as pandas frames: a row for each case, or for each config of a comparison."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def frame(value: Evaluation | Comparison) -> DataFrame:
     """A table to look into with pandas.
 
     Of an evaluation: a row for each case, by its `id`, with `question`, `tags`, `answerable`, each
-    metric, `<stage>_ms`, and `answer` and `abstained` where it was asked. Of a comparison: a row for
-    each config, best first, by `name`, with the settings that differ, each metric, `low` and `high`
-    of the comparison's metric, `tied`, `front`, `p50_ms` and `p95_ms` of a question, `cost` in US
-    dollars per 1,000 questions. What a row lacks is NaN.
+    metric, `<stage>_ms`, and `answer` and `abstained` where it was asked. Of a comparison: a row
+    for each config, best first, by `name`, with the settings that differ, each metric, `low` and
+    `high` of the comparison's metric, `tied`, `front`, `p50_ms` and `p95_ms` of a question, `cost`
+    in US dollars per 1,000 questions. What a row lacks is NaN.
 
     Raises:
         MissingPackageError: pandas is not installed.
