@@ -75,13 +75,14 @@ def retrieve(retriever: BaseRetriever, asked: Question) -> list[Document]:
     """
     if asked.filter is None:
         return retriever.invoke(asked.question)
-    if not _takes_filter(retriever):
+    if not takes_filter(retriever):
         wrong = f"{type(retriever).__name__} takes no filter and would search everything"
         raise UsageError("filter", wrong, "Use a retriever that takes one, or leave it out.")
     return retriever.invoke(asked.question, filter=asked.filter)
 
 
-def _takes_filter(retriever: Any) -> bool:
+def takes_filter(retriever: Any) -> bool:
+    """Whether a retriever's search takes `filter`."""
     find = getattr(retriever, "_get_relevant_documents", retriever.invoke)
     parameters = inspect.signature(find).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
