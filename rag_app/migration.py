@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rag_app.errors import IndexStateError, UsageError
+from rag_app.evaluation.cases import read_cases
+from rag_app.evaluation.projection import StaleCasesError, locate_all, overlapped
 from rag_app.index.migrate import find_served, migrate
-from rag_app.index.recall import measure_recall, read_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from rag_app.app import RagApp
     from rag_app.config import AppConfig
-    from rag_app.index.recall import Case
+    from rag_app.evaluation.results import Case, Located
     from rag_app.types import MigrationReport
 
 
@@ -56,17 +57,17 @@ def run_migration(
         wrong = "it is kept in RAM, so nothing is there to migrate from"
         raise IndexStateError(index.place, wrong, "Load the config and call ingest().")
     recall: list[tuple[float, float]] = []
-    listed: list[Case] = []
+    listed: list[tuple[Case, tuple[Located, ...]]] = []
     before = 0.0
     if cases is not None:
-        listed = read_cases(cases, lambda sources: _texts(target, sources))
         with open_app(_recorded_config(target)) as old:
-            before = measure_recall(listed, lambda question: old.search(question).hits)
+            listed = _locate(old, cases)
+            before = _measure_recall(old, listed)
 
     def judge() -> None:
         if not listed:
             return
-        after = measure_recall(listed, lambda question: target.search(question).hits)
+        after = _measure_recall(target, listed)
         recall.append((before, after))
         if after < before and not accept_worse:
             raise IndexStateError(
@@ -92,11 +93,25 @@ def run_migration(
     return replace(report, recall=recall[0]) if recall else report
 
 
-def _texts(target: RagApp, sources: Iterable[str]) -> dict[str, str]:
-    wanted = set(sources)
-    served = find_served(target.index)
-    stored = target.index.journal(served).stored()
-    return {each.source: each.text for each in stored if each.source in wanted}
+def _locate(app: RagApp, path: Path) -> list[tuple[Case, tuple[Located, ...]]]:
+    """The answerable cases of a file, each with where its evidence stands."""
+    cases = read_cases(path)
+    located, stale = locate_all(app, cases)
+    if stale:
+        raise StaleCasesError(str(path), stale)
+    listed = [(case, located[case.id]) for case in cases.cases if case.answerable]
+    if not listed:
+        raise UsageError(str(path), "no case has evidence", "Give questions with evidence.")
+    return listed
+
+
+def _measure_recall(app: RagApp, cases: Sequence[tuple[Case, tuple[Located, ...]]]) -> float:
+    """The mean share of a case's evidence that some hit holds, from 0 to 1."""
+    found = 0.0
+    for case, located in cases:
+        hits = app.search(case.question, filter=case.filter).hits
+        found += len({place for hit in hits for place in overlapped(hit, located)}) / len(located)
+    return found / len(cases)
 
 
 def _recorded_config(target: RagApp) -> AppConfig:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rag_app.app import RagApp
-    from rag_app.evaluation.results import Case, Evidence
+    from rag_app.evaluation.results import Case, Cases, Evidence
     from rag_app.index.view import View
     from rag_app.types import Hit, Span
 
@@ -35,16 +35,15 @@ class StaleCasesError(UsageError):
 
     code = "stale_cases"
 
-    def __init__(self, origin: str, stale: Sequence[Stale]) -> None:
+    def __init__(self, origin: str, stale: Sequence[Stale], way_out: str = "") -> None:
         self.stale = tuple(stale)
         cases = {each.case.id: each for each in stale}
         named = "; ".join(f"{id}: {each.reason}" for id, each in list(cases.items())[:MANY])
         more = f"; and {len(cases) - MANY} more" if len(cases) > MANY else ""
         super().__init__(
-            origin,
+            stale[0].case.place or origin,
             f"the evidence of {len(cases)} cases does not stand in what is indexed ({named}{more})",
-            "See all: rag-app cases check. Correct them, or run: rag-app ingest. To measure all "
-            "the same: --stale skip leaves them out, --stale miss counts them as not found.",
+            f"See all: rag-app cases check. Correct them, or run: rag-app ingest. {way_out}",
         )
 
 
@@ -66,6 +65,21 @@ def locate(case: Case, texts: Mapping[str, str]) -> tuple[tuple[Located, ...], t
             stale.append(Stale(case, place, str(error.args[0])))
         found.append(Located(evidence.source, spans, evidence.relevance))
     return tuple(found), tuple(stale)
+
+
+def locate_all(app: RagApp, cases: Cases) -> tuple[dict[str, tuple[Located, ...]], list[Stale]]:
+    """Where the evidence of each case stands, by the case's id; and what is not found.
+
+    Raises:
+        IndexStateError, IdentityError: the index cannot answer for this config.
+    """
+    texts = read_texts(app, (e.source for case in cases.cases for e in case.evidence))
+    found: dict[str, tuple[Located, ...]] = {}
+    stale: list[Stale] = []
+    for case in cases.cases:
+        found[case.id], lost = locate(case, texts)
+        stale += lost
+    return found, stale
 
 
 def find_spans(evidence: Evidence, texts: Mapping[str, str]) -> tuple[Span, ...]:

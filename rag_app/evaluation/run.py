@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from rag_app.errors import BudgetError, UsageError
 from rag_app.evaluation.journal import EvaluationJournal
 from rag_app.evaluation.measuring import Measuring
-from rag_app.evaluation.projection import StaleCasesError, locate, read_texts
+from rag_app.evaluation.projection import StaleCasesError, locate_all
 from rag_app.evaluation.results import CUTOFFS, CaseResult, Evaluation, Located
 from rag_app.evaluation.summary import (
     count_tokens,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from rag_app.app import RagApp
-    from rag_app.evaluation.projection import Stale
     from rag_app.evaluation.results import Case, Cases
     from rag_app.types import Filter
 
@@ -38,6 +37,10 @@ if TYPE_CHECKING:
 
 WhenStale: TypeAlias = Literal["error", "skip", "miss"]
 """What becomes of cases whose evidence is not in the index."""
+
+_WAY_OUT: Final = (
+    "To measure all the same: --stale skip leaves them out, --stale miss counts them as not found."
+)
 
 DRAFT: Final = "draft"
 """Tag of a case that a model wrote and nobody has confirmed."""
@@ -143,14 +146,9 @@ def _locate(
     app: RagApp, cases: Cases, stale: WhenStale
 ) -> tuple[dict[str, tuple[Located, ...]], list[str]]:
     """Where the evidence of each case stands, by id; and the cases that are left out."""
-    texts = read_texts(app, (e.source for case in cases.cases for e in case.evidence))
-    found: dict[str, tuple[Located, ...]] = {}
-    wrong: list[Stale] = []
-    for case in cases.cases:
-        found[case.id], lost = locate(case, texts)
-        wrong += lost
+    found, wrong = locate_all(app, cases)
     if wrong and stale == "error":
-        raise StaleCasesError(cases.origin, wrong)
+        raise StaleCasesError(cases.origin, wrong, _WAY_OUT)
     skipped = sorted({each.case.id for each in wrong}) if stale == "skip" else []
     return {id: places for id, places in found.items() if id not in set(skipped)}, skipped
 

@@ -151,7 +151,7 @@ def test_a_new_generation_that_finds_less_is_not_served(app: RagApp, folder: Pat
     quotes = {f"{n:02}.md": " ".join(story(str(n)).split()[24:36]) for n in range(DOCUMENTS)}
     cases = folder / "cases.jsonl"
     lines = [
-        {"question": quote, "evidence": [{"source": source, "quote": quote}]}
+        {"id": source, "question": quote, "evidence": [{"source": source, "quote": quote}]}
         for source, quote in quotes.items()
     ]
     cases.write_text("\n".join(map(json.dumps, lines)))
@@ -173,12 +173,12 @@ def test_a_new_generation_that_finds_less_is_not_served(app: RagApp, folder: Pat
     [
         ({"source": "00.md", "start": "x", "end": 5}, "`start` is 'x'"),
         ({"source": "00.md", "start": 5, "end": 5}, "0 <= start < end"),
-        ({"source": "00.md", "start": 0, "end": 10**6}, "does not stand in '00.md'"),
+        ({"source": "00.md", "start": 0, "end": 10**6}, "and no 0-1000000"),
         ({"source": "00.md", "quote": 5}, "`quote` is 5"),
         ({"source": "00.md", "quote": ""}, "`quote` is ''"),
-        ({"source": "00.md", "quote": "nowhere"}, "does not stand in '00.md'"),
+        ({"source": "00.md", "quote": "nowhere"}, "'00.md' does not hold the quote"),
         ({"quote": "x"}, "names no `source`"),
-        ({"source": "none.md", "start": 0, "end": 5}, "holds no document 'none.md'"),
+        ({"source": "none.md", "start": 0, "end": 5}, "no document 'none.md' is indexed"),
         ("00.md", "names no `source`"),
     ],
 )
@@ -186,8 +186,8 @@ def test_evidence_that_cannot_be_found_is_refused_with_its_line(
     app: RagApp, folder: Path, evidence: Any, wrong: str
 ) -> None:
     cases = folder / "cases.jsonl"
-    good = {"question": "x", "evidence": [{"source": "00.md", "start": 0, "end": 5}]}
-    lines = good, {"question": "x", "evidence": [evidence]}
+    good = {"id": "a", "question": "x", "evidence": [{"source": "00.md", "start": 0, "end": 5}]}
+    lines = good, {"id": "b", "question": "x", "evidence": [evidence]}
     cases.write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(rag_app.UsageError, match=re.escape(wrong)) as refused:
         app.migrate(changed(folder, "splitter"), cases=cases)
