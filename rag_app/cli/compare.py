@@ -137,7 +137,7 @@ def comparison_lines(found: Comparison) -> list[str]:
     """The configs best first, the verdicts on the best, ablations, and what it took."""
     lines = [*pad(_rows(found)), ""]
     lines.append(
-        "= cannot be told from the best by these cases; * no other is as good for less time and money"
+        "= cannot be told from the best by these cases; * none is as good for less time and money"
     )
     best = found.evaluations[0].name
     with_best = [pair for pair in found.pairs if best in (pair.a, pair.b)]

@@ -182,7 +182,7 @@ class _Run:
         made: writing.Written = writing.ask_twice(self.model, messages, writing.read_unanswerable)
         hits = self.app.search(made.question, k=SEARCHED).hits
         answered = writing.write_answered(made.question, hits)
-        if writing.ask_twice(self.model, answered, writing.read_answered):
+        if hits and writing.ask_twice(self.model, answered, writing.read_answered):
             raise writing.Refused("the search finds an answer to what should have none")
         self._require_new(made.question)
         return Case(id, made.question, (), (), (DRAFT, UNANSWERABLE))
