@@ -155,8 +155,8 @@ class Choosing:
             numbers=True,
         )
         chosen = self._choose(dimension)
-        number = numbers[int(chosen)] if numbers else chosen
-        self.choices.append(Choice(dimension, number, f"{number:.6g}"))
+        number = numbers[int(chosen)] if numbers else found.clip(chosen)
+        self.choices.append(Choice(dimension, number, str(number)))
         return Leaf(number, str(number), node.place)
 
     def _decide(self, node: Items, at: _At, *, secret: bool) -> tuple[Node, _At]:

@@ -161,7 +161,8 @@ def to_python(node: Node) -> Any:
 def to_written(node: Node) -> Any:
     """The plain value of a node, text as written: variables by their names."""
     if isinstance(node, Leaf):
-        return node.text if isinstance(node.value, str) else node.value
+        plain = node.value is None or isinstance(node.value, int | float)
+        return node.value if plain else node.text
     if isinstance(node, Items):
         return [to_written(item) for item in node.items]
     return {key: to_written(entry) for key, entry in node.entries.items()}

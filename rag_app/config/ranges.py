@@ -40,6 +40,12 @@ class Range:
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
         return tuple(_round(self.low + place * self.step) for place in range(count))
 
+    def clip(self, number: float) -> int | float:
+        """The number in few digits, so that what is shown and written is what was tried."""
+        if self.whole:
+            return int(number)
+        return min(max(float(f"{number:.4g}"), self.low), self.high)
+
 
 def is_range(node: Node) -> bool:
     """Whether a mapping is meant as a range."""

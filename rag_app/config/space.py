@@ -53,6 +53,24 @@ class Space:
                 self._problems.raise_any()
         return found
 
+    def probe(self) -> list[Picked]:
+        """Configs that have each candidate at least once, of ranges both ends; the first first.
+
+        What is wrong with a candidate alone is wrong with one of these.
+        """
+        found: dict[str, Picked] = {}
+        waiting: list[dict[str, int | float]] = [{}]
+        seen: set[str] = set()
+        while waiting:
+            fixed = waiting.pop(0)
+            picked = self.pick(lambda d, fixed=fixed: fixed.get(d.key, _first(d)))  # type: ignore[misc]
+            found[repr(fixed)] = picked
+            for choice in picked.choices:
+                if (dimension := choice.dimension).key not in seen:
+                    seen.add(dimension.key)
+                    waiting += [{**fixed, dimension.key: other} for other in _others(dimension)]
+        return list(found.values())
+
     def count(self, most: int) -> int | None:
         """How many configs there are; None for more than `most`, or for no end of them."""
         for number, picked in enumerate(self._walk(), 1):
@@ -116,6 +134,17 @@ def read_space(
     """
     problems = Problems()
     return Space(gather(source, overrides, problems, folder=folder, dotenv=dotenv), problems)
+
+
+def _first(dimension: Dimension) -> int | float:
+    return 0 if dimension.range is None or dimension.candidates else dimension.range.low
+
+
+def _others(dimension: Dimension) -> list[int | float]:
+    """The other candidates; of a range, its end."""
+    if dimension.range is None:
+        return list(range(1, len(dimension.candidates)))
+    return [len(dimension.candidates) - 1] if dimension.candidates else [dimension.range.high]
 
 
 def _follow(wanted: Sequence[int], taken: list[tuple[int, int]]) -> Choose:

@@ -1,0 +1,340 @@
+"""Tries configs of a space one after the other; optuna says which, and keeps what came of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from rag_app import registry
+from rag_app.config.nodes import to_written
+from rag_app.errors import ConfigError, IndexStateError, LockedError, UsageError
+from rag_app.evaluation.baseline import LOWER_IS_BETTER
+from rag_app.evaluation.grid import Variant
+from rag_app.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import optuna
+
+    from rag_app.config.dimensions import Choice, Dimension
+    from rag_app.config.load import Written
+    from rag_app.config.space import Picked, Space
+    from rag_app.evaluation.results import Cases, Evaluation
+
+_FORMAT: Final = 1
+_EQUAL: Final = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A config that was measured on the questions for searching.
+
+    Attributes:
+        p50: median milliseconds of a question.
+        questions: how many have the metric.
+    """
+
+    variant: Variant
+    picked: Picked
+    score: float
+    p50: float
+    questions: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What was chosen."""
+        return self.picked.choices
+
+
+class Search:
+    """Measures configs of `space` on `cases`, and remembers them.
+
+    Attributes:
+        sign: -1 where lower is better.
+        tried: what was measured, in order; `first` has the first value of each dimension.
+        resumed: how many of them an earlier run had measured.
+        notes: what a reader must know.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        cases: Cases,
+        measure: Callable[[Variant, Cases], Evaluation],
+        metric: str,
+        seed: int,
+        progress: Callable[[str, int, int | None], None],
+    ) -> None:
+        self._space, self._cases, self._measure = space, cases, measure
+        self._metric, self._seed, self._progress = metric, seed, progress
+        self.sign = -1 if metric in LOWER_IS_BETTER else 1
+        self.tried: dict[str, Tried] = {}
+        self.resumed = self._invalid = 0
+        self.notes: list[str] = []
+
+    @property
+    def first(self) -> Tried:
+        """The config with the first value of each dimension."""
+        return next(iter(self.tried.values()))
+
+    def rank(self) -> list[Tried]:
+        """Best first; of equal ones the quickest, then the one that was tried first."""
+        best_first = sorted(self.tried.values(), key=lambda t: -t.score * self.sign)
+        ranked: list[Tried] = []
+        while best_first:
+            score = best_first[0].score
+            equal = [t for t in best_first if abs(t.score - score) <= _EQUAL]
+            ranked += sorted(equal, key=lambda t: t.p50)
+            best_first = best_first[len(equal) :]
+        return ranked
+
+    def write(self, tried: Tried) -> Written:
+        """The config as written, with what was chosen."""
+        return replace(self._space.written, root=tried.picked.root)
+
+    def run(self, trials: int, storage: Path | None, about: str) -> bool:
+        """Try so many configs; whether that was all of them.
+
+        Args:
+            about: what else decides the scores: trials in `storage` of anything else do not count.
+        """
+        whole = self._space.count(trials)
+        if whole == 1:
+            wrong = "no search dimension: nothing has a list or a range where one value belongs"
+            remedy = "Write one, as in `splitter.chunk_size: [128, 256]`."
+            raise UsageError(_name_source(self._space.written), wrong, remedy)
+        every = None if whole is None else self._space.every()
+        probe = self._space.probe() if every is None else every
+        first = self._space.assemble(probe)[0]
+        key = f"{_FORMAT}/{about}/{self._metric}/{self._seed}/{_digest(self._space, first)}"
+        with open_trials(storage) as opened:
+            study = opened(key, self.sign)
+            if self._is_stale(study, probe[0]):
+                study = opened(key, self.sign, anew=True)
+            self._restore_all(study)
+            told = {trial.user_attrs.get("name") for trial in _count(study)}
+            for picked in every or probe[:1]:
+                if _name(picked) not in told:
+                    study.enqueue_trial(_params(picked))
+                    self._try(study, trials)
+            if every is None:
+                self._sample(study, trials)
+        if self._invalid:
+            self.notes.append(f"{self._invalid} combinations of values are no valid config")
+        return every is not None
+
+    def _is_stale(self, study: optuna.Study, first: Picked) -> bool:
+        """Whether the first config scores otherwise now than when it was tried before."""
+        before = [t for t in _count(study) if t.user_attrs.get("name") == _name(first)]
+        if not before:
+            return False
+        now = self._take(first)
+        if abs(before[0].user_attrs["score"] - now.score) <= _EQUAL:
+            return False
+        self.notes.append(
+            "earlier trials do not count: the first config scores otherwise now, so documents or "
+            "models have changed"
+        )
+        return True
+
+    def _restore_all(self, study: optuna.Study) -> None:
+        """Take over what an earlier run measured."""
+        from optuna.trial import TrialState
+
+        for trial in study.get_trials(deepcopy=False):
+            if not trial.state.is_finished():  # it was interrupted
+                study.tell(trial.number, state=TrialState.FAIL)
+        done = _count(study)
+        for trial in done:
+            if "name" in trial.user_attrs:
+                self._restore(trial)
+        self._invalid = sum("invalid" in trial.user_attrs for trial in done)
+        self.resumed = len(done)
+
+    def _restore(self, trial: optuna.trial.FrozenTrial) -> None:
+        attrs = trial.user_attrs
+        if attrs["name"] not in self.tried:
+            picked = self._space.pick(lambda dimension: trial.params[dimension.key])
+            variant = self._variant(picked)
+            self.tried[attrs["name"]] = Tried(
+                variant, picked, attrs["score"], attrs["p50"], attrs["questions"]
+            )
+
+    def _sample(self, study: optuna.Study, trials: int) -> None:
+        from optuna.samplers import TPESampler
+
+        while (done := len(_count(study))) < trials:
+            # Seeded by its number, a trial is the same whether or not the search was interrupted.
+            study.sampler = TPESampler(seed=self._seed * 1_000_003 + done)
+            self._try(study, trials)
+
+    def _try(self, study: optuna.Study, trials: int) -> None:
+        """Ask for a config, measure it unless it was, and tell the score."""
+        from optuna.trial import TrialState
+
+        self._progress("trials", len(_count(study)), trials)
+        trial = study.ask()
+        picked = self._space.pick(lambda dimension: _suggest(trial, dimension))
+        try:
+            tried = self._take(picked)
+        except ConfigError:  # each value alone was valid: these do not go together
+            trial.set_user_attr("invalid", True)
+            study.tell(trial, state=TrialState.FAIL)
+            self._invalid += 1
+            return
+        for name, value in (
+            ("name", _name(picked)),
+            ("score", tried.score),
+            ("p50", tried.p50),
+            ("questions", tried.questions),
+        ):
+            trial.set_user_attr(name, value)
+        study.tell(trial, tried.score)
+        self._progress("trials", len(_count(study)), trials)
+
+    def _take(self, picked: Picked) -> Tried:
+        name = _name(picked)
+        if name not in self.tried:
+            variant = self._variant(picked)
+            measured = self._measure(variant, self._cases)
+            score = measure_score(measured, self._metric)
+            p50 = measured.latency_ms.get("total", {}).get("p50", 0.0)
+            questions = len(measured.scores(self._metric))
+            self.tried[name] = Tried(variant, picked, score, p50, questions)
+        return self.tried[name]
+
+    def _variant(self, picked: Picked) -> Variant:
+        values = {c.dimension.path: c.value for c in picked.choices}
+        return Variant(_name(picked), values, self._space.assemble([picked])[0])
+
+
+def measure_score(evaluation: Evaluation, metric: str) -> float:
+    """The mean of the metric.
+
+    Raises:
+        UsageError: it was not measured.
+    """
+    if (score := evaluation.metrics.get(metric)) is not None:
+        return score
+    known = sorted(evaluation.metrics)
+    remedy = f"There are: {', '.join(known)}. {did_you_mean(metric, known)}".strip()
+    raise UsageError("metric", f"{metric!r} was not measured", remedy)
+
+
+@contextmanager
+def open_trials(path: Path | None) -> Iterator[Callable[..., optuna.Study]]:
+    """Optuna's record of trials: in memory, or in a file that one process at a time writes.
+
+    Yields:
+        A function of a key and a sign: opens the study of that key, with `anew` an empty one.
+
+    Raises:
+        MissingPackageError: optuna is not installed. LockedError: another process has the file.
+        IndexStateError: the file cannot be read.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        registry.raise_missing("tune", "evaluation", error)
+        raise
+    told = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with _open_storage(path) as storage:
+
+            def create(key: str, sign: int, *, anew: bool = False) -> optuna.Study:
+                name = hashlib.sha256(key.encode()).hexdigest()
+                if anew:
+                    optuna.delete_study(study_name=name, storage=storage)
+                return optuna.create_study(
+                    storage=storage,
+                    study_name=name,
+                    direction="maximize" if sign > 0 else "minimize",
+                    load_if_exists=True,
+                )
+
+            yield create
+    finally:
+        optuna.logging.set_verbosity(told)
+
+
+@contextmanager
+def _open_storage(path: Path | None) -> Iterator[Any]:
+    if path is None:
+        yield None
+        return
+    from filelock import FileLock, Timeout
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        wrong = "another process searches with it"
+        raise LockedError(str(path), wrong, "Wait until it has ended, or stop it.") from error
+    try:
+        try:
+            opened = RDBStorage(f"sqlite:///{path}")
+        except (SQLAlchemyError, RuntimeError) as error:
+            wrong = "it is no record of trials that can be read"
+            raise IndexStateError(str(path), wrong, "Remove it; trials begin anew.") from error
+        try:
+            yield opened
+        finally:
+            opened.remove_session()
+            opened.engine.dispose()
+    finally:
+        lock.release()
+
+
+def _count(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that were measured or cannot be; not those that were interrupted."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and trial.user_attrs.keys() & {"name", "invalid"}
+    ]
+
+
+def _suggest(trial: optuna.Trial, dimension: Dimension) -> int | float:
+    found = dimension.range
+    if found is not None and not dimension.candidates:
+        if found.whole:
+            return trial.suggest_int(dimension.key, int(found.low), int(found.high), log=found.log)
+        return trial.suggest_float(dimension.key, found.low, found.high, log=found.log)
+    last = len(dimension.candidates) - 1
+    if dimension.numbers:
+        return trial.suggest_int(dimension.key, 0, last)
+    return int(trial.suggest_categorical(dimension.key, tuple(range(last + 1))))
+
+
+def _params(picked: Picked) -> dict[str, int | float]:
+    """What makes `_suggest` choose the same."""
+    found: dict[str, int | float] = {}
+    for choice in picked.choices:
+        labels = choice.dimension.labels
+        found[choice.dimension.key] = labels.index(choice.label) if labels else choice.value
+    return found
+
+
+def _name(picked: Picked) -> str:
+    """What was chosen, by the options' full paths, whatever else was tried."""
+    return " ".join(f"{c.dimension.path.removesuffix('.kind')}={c.label}" for c in picked.choices)
+
+
+def _digest(space: Space, first: Any) -> str:
+    """Of the config: its dimensions, its other values, and what they are made of."""
+    written = to_written(space.written.root)
+    said = json.dumps([written, first.describe()], sort_keys=True, default=str)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _name_source(written: Written) -> str:
+    return "config" if written.file is None else str(written.file)
