@@ -21,6 +21,8 @@ COMMANDS = {
     "cases": "Check that evidence stands in its sources; draft cases from an index.",
     "evaluate": "Measure search and answers on questions whose evidence is known.",
     "compare": "Tell whether one config is better than another, and what it costs.",
+    "tune": "Search a config's options for the best values, judged by other questions.",
+    "why": "Name the stage that lost the evidence of a question, with proof.",
     "backends": "List the backends, or the options of one.",
     "schema": "Print the JSON Schema of the config, for editor completion.",
     "demo": "Ask rag-app about rag-app: index the guide, answer with citations.",

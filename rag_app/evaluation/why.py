@@ -10,29 +10,43 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from rag_app.evaluation.results import STAGES, Explanation, Explanations, Verdict
+from rag_app.errors import UsageError
+from rag_app.evaluation.results import STAGES, Case, Evidence, Explanation, Explanations, Verdict
 from rag_app.evaluation.why_answer import ask, find_cut, find_dropped, find_unused
 from rag_app.evaluation.why_chunks import find_split, find_truncated
 from rag_app.evaluation.why_documents import Corpus, explain_lost, explain_missing
 from rag_app.evaluation.why_pipeline import Pipeline
-from rag_app.evaluation.why_places import Place, locate_piece
+from rag_app.evaluation.why_places import Place, describe_sources, find_twins, locate_piece
 from rag_app.evaluation.why_ranks import find_below, find_filtered, rank_lists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from rag_app.app import RagApp
-    from rag_app.evaluation.results import AnswerResult, Case, Cases, Stage
+    from rag_app.evaluation.results import AnswerResult, Cases, Stage
     from rag_app.evaluation.why_pipeline import Run
     from rag_app.index.records import StoredDocument
     from rag_app.index.view import View
     from rag_app.rows import Row
-    from rag_app.types import Hit, Unreadable
+    from rag_app.types import Filter, Hit, Unreadable
 
 _ORDER: Final = {stage: place for place, stage in enumerate(STAGES)}
+
+
+def make_case(
+    question: str, source: str, quote: str | None = None, filter: Filter | None = None
+) -> Case:
+    """A question with the words of a document that answer it; without a quote, all of them.
+
+    Raises:
+        UsageError: the quote is empty.
+    """
+    if quote is not None and not quote.strip():
+        raise UsageError("quote", "it is empty", "Give words of the document, or leave it out.")
+    return Case("question", question, (Evidence(source, quote),), filter=filter)
 
 
 def explain(app: RagApp, case: Case, *, answer: bool = False) -> Explanation:
@@ -144,6 +158,21 @@ class _Explaining:
         return Explanation(case, stage, listed, run.hits, said)
 
     def _judge(
+        self,
+        case: Case,
+        run: Run,
+        place: Place,
+        context: Sequence[Hit],
+        answer: AnswerResult | None,
+    ) -> Verdict:
+        verdict = self._find_stage(case, run, place, context, answer)
+        twins = {} if verdict.stage == "reached" else find_twins(place, run.hits)
+        if not twins:
+            return verdict
+        told = f"the same words are found in {describe_sources(twins)}"
+        return replace(verdict, note="; ".join(filter(None, [verdict.note, told])))
+
+    def _find_stage(
         self,
         case: Case,
         run: Run,

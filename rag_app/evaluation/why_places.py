@@ -155,6 +155,17 @@ def squeeze(text: str) -> tuple[str, list[int]]:
     return "".join(letters), places
 
 
+def find_twins(place: Place, hits: Sequence[Hit]) -> dict[str, int]:
+    """Other documents whose chunks, among hits, hold the same words; each with its best rank."""
+    found: dict[str, int] = {}
+    for rank, hit in enumerate(hits, 1):
+        if hit.source != place.source and hit.source not in found:
+            meant = (place.document.text[start:end] for start, end in place.spans)
+            if any(find_squeezed(words, hit.text) for words in meant):
+                found[hit.source] = rank
+    return found
+
+
 def describe_sources(places: Mapping[str, int]) -> str:
     """Documents with the rank each was found at, as words."""
     return ", ".join(f"{source!r} at rank {rank}" for source, rank in places.items())
