@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,7 +115,8 @@ def write_cases(cases: Iterable[Case], path: str | Path) -> None:
         draft.write_text("".join(lines), encoding="utf-8")
         draft.replace(target)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         wrong = f"it cannot be written: {error.strerror}"
         raise UsageError(str(path), wrong, "Name a file in a folder that is there.") from error
 
@@ -163,8 +165,16 @@ def _parse(place: str, given: Any) -> Case:
         filter=given.get("filter"),
         place=place,
     )
+    _refuse_twice(case)
     _check_filter(case)
     return case
+
+
+def _refuse_twice(case: Case) -> None:
+    for place, evidence in enumerate(case.evidence):
+        if evidence in case.evidence[:place]:
+            wrong = f"it is no case: the evidence in {evidence.source!r} is listed twice"
+            raise UsageError(case.place, wrong, "List each piece once.")
 
 
 def _refuse_unknown(place: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from rag_app.errors import UsageError
-from rag_app.evaluation.grid import find_ablations, with_ablations
+from rag_app.evaluation.ablations import find_ablations, with_ablations
 from rag_app.evaluation.results import CUTOFFS, Ablation, Comparison, Pair
 from rag_app.evaluation.run import Plan
 from rag_app.evaluation.significance import adjust, compare_paired, describe

@@ -54,17 +54,26 @@ def locate(case: Case, texts: Mapping[str, str]) -> tuple[tuple[Located, ...], t
         texts: of the documents that are indexed, by source.
 
     Returns:
-        the places, one for each piece of evidence, (0, 0) for those that are not found; and those.
+        the places, one for each piece of evidence, behind the text for those that are not found;
+        and those.
     """
     found, stale = [], []
     for place, evidence in enumerate(case.evidence):
         try:
             spans = find_spans(evidence, texts)
         except LookupError as error:
-            spans = () if evidence.whole else ((0, 0),)
+            spans = _place_beyond(evidence, texts.get(evidence.source, ""))
             stale.append(Stale(case, place, str(error.args[0])))
         found.append(Located(evidence.source, spans, evidence.relevance))
     return tuple(found), tuple(stale)
+
+
+def _place_beyond(evidence: Evidence, text: str) -> tuple[Span, ...]:
+    """A span of the evidence's length that no chunk holds, so that missing it counts."""
+    if evidence.whole:
+        return ()
+    start, end = evidence.span or (0, len(evidence.quote or ""))
+    return ((len(text), len(text) + end - start),)
 
 
 def locate_all(app: RagApp, cases: Cases) -> tuple[dict[str, tuple[Located, ...]], list[Stale]]:

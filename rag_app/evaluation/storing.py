@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,8 @@ def save(evaluation: Evaluation, path: str | Path) -> None:
             os.fsync(file.fileno())
         draft.replace(target)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         wrong = f"it cannot be written: {error.strerror}"
         raise UsageError(str(path), wrong, "Name a file in a folder that is there.") from error
 
