@@ -65,6 +65,11 @@ def write(axes: Axes, x: float, y: float, words: str, **how: Any) -> None:
     axes.annotate(words, (x, y), annotation_clip=False, **given)
 
 
+def after(axes: Axes, x: float, y: float, words: str, **how: Any) -> None:
+    """Words to the right of a point."""
+    write(axes, x, y, words, xytext=(6, 0), textcoords="offset points", **how)
+
+
 def beside(axes: Axes, y: float, level: float, words: str, **how: Any) -> None:
     """Words to the right of the axes, at the height `level`, for what stands at `y`."""
     place = axes.get_yaxis_transform()

@@ -20,6 +20,7 @@ from rag_app.evaluation.plot_parts import (
     INK,
     SIZE,
     WORSE,
+    after,
     beside,
     blank,
     name_rows,
@@ -182,14 +183,14 @@ def waterfall(explanations: Explanations) -> Figure:
     figure, axes = blank(height=0.36 * len(names) + 0.7)
     left = total
     axes.barh(0, total, color=FAINT, alpha=0.45, height=0.62, gid="left")
-    write(axes, total, 0, f" {total}", ha="left")
+    after(axes, total, 0, str(total))
     for row, (_, n) in enumerate(losing, 1):
         left -= n
         axes.barh(row, left, color=FAINT, alpha=0.45, height=0.62, gid="left")
         axes.barh(row, n, left=left, color=WORSE, height=0.62, gid="lost")
-        write(axes, left + n, row, f" −{n}", ha="left", color=WORSE)
+        after(axes, left + n, row, f"−{n}", color=WORSE)
     axes.barh(len(names) - 1, left, color=BETTER, height=0.62, gid="left")
-    write(axes, left, len(names) - 1, f" {left}", ha="left")
+    after(axes, left, len(names) - 1, str(left))
     name_rows(axes, names)
     axes.set_xlim(0, max(total, 1) * 1.08)
     axes.xaxis.set_visible(False)
@@ -219,13 +220,13 @@ def difference(comparison: Comparison, pair: Pair) -> Figure:
     axes.hlines(top, low, high, color=INK, lw=2, gid="interval")
     axes.plot([pair.paired.difference], [top], "o", color=INK, ms=5, gid="mean")
     told = f"{pair.paired.difference:+.3f}, 95 % {low:+.3f} to {high:+.3f}"
-    write(axes, high, top, f"  mean {told}", ha="left")
+    after(axes, high, top, f"mean {told}")
     axes.set_ylim(0, top * 1.12)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     won = pair.paired
     words = f"better on {won.wins}, worse on {won.losses}, the same on {won.ties}"
     x = f"difference of {pair.metric}, question by question: {words}"
-    title_axes(axes, x, f"questions by how much better {shorten_all([pair.b])[0]} is")
+    title_axes(axes, x, f"questions; right of 0, {shorten_all([pair.b])[0]} is better")
     return figure
 
 
@@ -277,7 +278,7 @@ def _name_points(
     low, high = axes.get_ylim()
     if len(points) > _NAMED:
         for words, (x, y) in _number(points, (high - low) * 0.02).items():
-            write(axes, x, y, f"   {words}", fontsize=SIZE - 1.5)
+            after(axes, x, y, words, fontsize=SIZE - 1.5)
         listed = [f"{place + 1}  {names[place]}" for place in front]
         for row, words in enumerate(["best for its price:", *listed]):
             y = high - row * (high - low) * 0.065

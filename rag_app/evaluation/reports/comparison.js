@@ -8,16 +8,16 @@ function configTable() {
   const priced = runs.some((run) => run.cost_per_thousand);
   const columns = [["", (_, at) => String(at + 1), "number"],
     ["config", (run, at) => [run.name, data.front.includes(at) ? [" ", make("span", { class: "tag", title: "no other is better and as fast and as cheap" }, "best for its price")] : null], "name"],
-    ...paths.map((path) => [path, (_, at) => (path in data.settings[at] ? show(data.settings[at][path]) : "–"), ""]),
+    ...paths.map((path) => [path, (_, at) => (path in data.settings[at] ? show(data.settings[at][path]) : "–"), "setting"]),
     [metric, (run) => decimal(run.metrics[metric]), "number"],
     ["95 %", (run, at) => strip(run.metrics[metric], run.intervals[metric], low, high, !data.tied.includes(at)), ""],
-    ["", (_, at) => (!data.tied.includes(at) ? "" : data.tied.length === 1 ? "best" : "tied best"), ""],
+    ["", (_, at) => make("span", { class: "better" }, !data.tied.includes(at) ? "" : data.tied.length === 1 ? "best" : at === data.tied[0] ? "best, tied" : "tied"), "brief"],
     ["p50 ms", (run) => millis((run.latency.total || {}).p50), "number"], ["p95 ms", (run) => millis((run.latency.total || {}).p95), "number"],
     priced ? ["$ / 1,000", (run) => (missing(run.cost_per_thousand) ? "–" : money(run.cost_per_thousand)), "number"] : null].filter(Boolean);
   return section("Configs, best first", make("p", { class: "quiet" }, data.tied.length > 1
-    ? `The first ${data.tied.length} marked “tied best” cannot be told apart on these questions; their order means nothing.`
+    ? `${data.tied.length} cannot be told apart from the best on these questions, itself included: they are tied, and their order means nothing.`
     : "The best can be told from every other."),
-  table("Configs, best first", columns, runs, (_, at) => data.tied.includes(at) && "best"));
+  table("Configs, best first", columns, runs));
 }
 
 function pairTable() {
@@ -25,7 +25,7 @@ function pairTable() {
   const box = section("Is it a difference? Every pair");
   const reach = Math.max(...data.pairs.flatMap((pair) => pair.interval.map(Math.abs)), 0.01);
   const columns = [
-    ["second against first", (pair) => `${pair.b + 1} against ${pair.a + 1}`, ""],
+    ["second against first", (pair) => `${pair.b + 1} against ${pair.a + 1}`, "brief"],
     ["verdict", (pair) => pair.verdict, "name"],
     ["difference", (pair) => signed(pair.difference), "number"],
     ["95 %", (pair) => strip(pair.difference, pair.interval, -reach, reach, !pair.distinguishable), ""],

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         CaseResult,
         Located,
         Paired,
-        Retrieved,
     )
     from rag_app.types import Hit, Span
 

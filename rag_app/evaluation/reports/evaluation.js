@@ -6,7 +6,7 @@ function mainMetrics(run) {
   const deepest = Math.max(...run.ks);
   const names = [`ndcg@${deepest}`, `recall@${deepest}`, `mrr@${deepest}`, "correctness", "faithfulness", "token_f1", "citation_precision"];
   const found = [data.metric, ...names].filter((name) => name in run.metrics);
-  return [...new Set(found)].slice(0, 5);
+  return [...new Set(found)].slice(0, 4);
 }
 
 function headline(run) {
@@ -21,26 +21,39 @@ function headline(run) {
     make("div", {}, make("dt", {}, name), make("dd", { class: "large" }, value), make("dd", { class: "small" }, below))));
 }
 
-function metricTables(run) {
+// Names as `recall@5` by what they measure: [["recall", [1, 3, 5]], …], and the names without a depth.
+function byFamily(names) {
   const families = new Map();
   const single = [];
-  for (const name of Object.keys(run.metrics)) {
+  for (const name of names) {
     const found = isCount(name);
     if (!found) single.push(name);
     else families.set(found[1], [...(families.get(found[1]) || []), Number(found[2])]);
   }
-  const depths = [...new Set([...families.values()].flat())].sort((a, b) => a - b);
-  const cell = (name) => {
-    const interval = run.intervals[name];
-    return name in run.metrics ? make("span", { title: interval ? `95 %: ${decimal(interval[0])} to ${decimal(interval[1])}` : null }, decimal(run.metrics[name])) : "";
-  };
-  const byDepth = table("Ranking metrics", [["metric", ([name]) => name, ""],
+  return [[...families], single, [...new Set([...families.values()].flat())].sort((a, b) => a - b)];
+}
+
+function metricTables(run) {
+  const [families, single, depths] = byFamily(Object.keys(run.metrics));
+  const between = (name) => { const i = run.intervals[name]; return i ? `${decimal(i[0])} to ${decimal(i[1])}` : ""; };
+  const cell = (name) => (name in run.metrics ? make("span", { title: `95 %: ${between(name)}` }, decimal(run.metrics[name])) : "");
+  const last = ([name, ks]) => `${name}@${Math.max(...ks)}`;
+  const byDepth = table("Ranking metrics", [["metric", ([name]) => name, "short"],
     ...depths.map((k) => [`@${k}`, ([name]) => cell(`${name}@${k}`), "number"]),
-    ["95 % at the deepest", ([name, ks]) => { const n = `${name}@${Math.max(...ks)}`; return strip(run.metrics[n], run.intervals[n], 0, 1); }, ""]], [...families]);
-  const rest = table("Other metrics", [["metric", (name) => name, ""], ["mean", cell, "number"],
-    ["95 %", (name) => { const i = run.intervals[name]; return i ? `${decimal(i[0])} to ${decimal(i[1])}` : ""; }, "number"],
-    ["", (name) => strip(run.metrics[name], run.intervals[name], 0, 1), ""]], single);
-  return [families.size ? byDepth : null, single.length ? rest : null];
+    [`95 % at the deepest`, (row) => between(last(row)), "number"],
+    ["0 to 1", (row) => strip(run.metrics[last(row)], run.intervals[last(row)], 0, 1), ""]], families);
+  const rest = table("Other metrics", [["metric", (name) => name, "short"], ["mean", cell, "number"],
+    ["95 %", between, "number"], ["0 to 1", (name) => strip(run.metrics[name], run.intervals[name], 0, 1), ""]], single);
+  return [families.length ? byDepth : null, single.length ? rest : null];
+}
+
+function caseMetrics(run, result) {
+  const measured = run.names.filter((name, at) => !missing(result.metrics[at]));
+  if (!measured.length) return make("p", { class: "quiet" }, "None: it has no evidence.");
+  const [families, single, depths] = byFamily(measured);
+  const value = (name) => (measured.includes(name) ? decimal(metricOf(run, result, name)) : "");
+  return [families.length ? table("Ranking metrics", [["", ([name]) => name, ""], ...depths.map((k) => [`@${k}`, ([name]) => value(`${name}@${k}`), "number"])], families) : null,
+    single.length ? table("Other metrics", [["", (name) => name, ""], ["", value, "number"]], single) : null];
 }
 
 function stageTable(run) {
@@ -55,7 +68,7 @@ function latencyTable(run) {
   const stages = Object.keys(run.latency);
   if (!stages.length) return null;
   return section("Time a question takes, milliseconds", table("Latency by stage", [["stage", (stage) => stage, ""],
-    ...["p50", "p95", "mean"].map((name) => [name, (stage) => millis(run.latency[stage][name]), "number"])], stages, (stage) => stage === "total" && "best"));
+    ...["p50", "p95", "mean"].map((name) => [name, (stage) => millis(run.latency[stage][name]), "number"])], stages, (stage) => stage === "total" && "total"));
 }
 
 function spending(run) {
@@ -68,10 +81,9 @@ function spending(run) {
 function evaluationCase(run, result) {
   const given = data.cases[result.case];
   const stages = Object.entries(result.rankings);
-  const metrics = run.names.map((name, at) => [name, result.metrics[at]]).filter(([, value]) => !missing(value));
   return [make("div", { class: "sides" },
     make("div", {}, caseParts(given), answerParts("Answer", result.answer)),
-    make("div", {}, make("h3", {}, "Metrics"), make("p", { class: "number-list" }, metrics.length ? metrics.map(([name, value]) => `${name} ${decimal(value)}`).join(" · ") : "none: it has no evidence"),
+    make("div", {}, make("h3", {}, "Metrics"), caseMetrics(run, result),
       make("h3", {}, "Time"), make("p", {}, Object.entries(result.ms).map(([name, value]) => `${name} ${millis(value)} ms`).join(" · ")))),
   make("div", { class: "sides" }, stages.map(([stage, hits]) => make("div", {}, make("h3", {}, stages.length > 1 ? `After the ${stage}` : "Chunks found"), ranking(hits, given.evidence, null, true))))];
 }

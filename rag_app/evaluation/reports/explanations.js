@@ -6,7 +6,7 @@ function walk(verdict, given) {
   const lost = names.indexOf(verdict.stage);
   const steps = names.slice(0, lost + 1).map((stage, at) => {
     if (stage === "reached") return make("li", { class: "reached" }, "✓ reached the answer");
-    return at < lost ? make("li", {}, `· not ${data.stages[stage].replace(/^not /, "missing: ")}`) : make("li", { class: "lost" }, `✗ ${data.stages[stage]}`);
+    return at < lost ? make("li", {}, `· ${stage === "not_in_corpus" ? "in the corpus" : `not ${data.stages[stage]}`}`) : make("li", { class: "lost" }, `✗ ${data.stages[stage]}`);
   });
   const ranks = Object.entries(verdict.ranks);
   return make("div", {}, piece ? make("h3", {}, given.evidence.length > 1 ? `Evidence ${verdict.place + 1}: ` : "Evidence: ", piece.source) : null,
@@ -51,7 +51,7 @@ function renderExplanations() {
     ["questions", ([, count]) => whole(count), "number"],
     ["share", ([, count]) => (counted ? `${Math.round((100 * count) / counted)} %` : "–"), "number"],
     ["proved", ([stage]) => (stage === "reached" ? "" : whole(proved(stage))), "number"],
-    ["", ([stage, count]) => (count ? make("button", { type: "button", class: "again", onclick: () => { asked.filter(0, stage); cases.scrollIntoView(); cases.focus({ preventScroll: true }); } }, "show") : ""), ""]], rows)));
+    ["", ([stage, count]) => (count ? make("button", { type: "button", class: "link again", onclick: () => { asked.filter(0, stage); cases.scrollIntoView(); cases.focus({ preventScroll: true }); } }, "show") : ""), ""]], rows)));
   cases.append(make("h2", {}, "Questions, earliest stage first"));
   const order = Object.keys(data.stages);
   const main = (each) => each.verdicts.find((verdict) => verdict.stage === each.stage) || { proof: "", counterfactuals: [] };

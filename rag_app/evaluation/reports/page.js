@@ -2,6 +2,7 @@
 
 const notes = data.notes || (data.runs[0] || { notes: [] }).notes;
 document.getElementById("notes").append(...notes.map((words) => make("p", { class: "note" }, words)));
+document.body.dataset.kind = data.kind;
 ({ evaluation: renderEvaluation, comparison: renderComparison, explanations: renderExplanations })[data.kind]();
 
 document.getElementById("theme").addEventListener("click", () => {
