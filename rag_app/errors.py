@@ -17,6 +17,10 @@
 
     TruncationWarning             a Python warning: texts were longer than the model's window
 
+A result that is not as good as was asked for is no error, but has an exit status of its own: 3 for
+an ingest that quarantined something, 7 for damage that the doctor found, 10 for an evaluation that
+is worse than its baseline or under a floor.
+
 Each message reads `where: given, wrong. Allowed, or the command that fixes it.`
 None holds a secret.
 """

@@ -22,6 +22,7 @@ from rag_app.cli import COMMANDS
 from rag_app.cli.groups import group
 from rag_app.cli.output import answer_json, ingest_json, plan_json, search_json
 from rag_app.config import load_config
+from rag_app.config.space import read_space
 from rag_app.filters import matches, parse
 from rag_app.parsers import FORMATS
 
@@ -220,6 +221,10 @@ def test_yaml_is_a_valid_config_or_part_of_one(
     if "needs-key" in block.marks:
         for variable in re.findall(r"\$\{(\w+)\}", block.text):
             monkeypatch.setenv(variable, "from-the-environment")
+    if "dimensions" in block.marks:  # several configs, for `compare` and `tune`
+        space = read_space(file)
+        assert len(space.assemble(space.probe())) > 1
+        return
     config = load_config(file)
     assert not config.warnings
     for section, value in given.items():

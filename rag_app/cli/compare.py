@@ -136,9 +136,9 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
 def comparison_lines(found: Comparison) -> list[str]:
     """The configs best first, the verdicts on the best, ablations, and what it took."""
     lines = [*pad(_rows(found)), ""]
-    lines.append(
-        "= cannot be told from the best by these cases; * none is as good for less time and money"
-    )
+    if len(found.tied) > 1:
+        lines.append("= cannot be told from the best by these cases")
+    lines.append("* none is as good for less time and money")
     best = found.evaluations[0].name
     with_best = [pair for pair in found.pairs if best in (pair.a, pair.b)]
     lines += ["", *(pair.verdict for pair in with_best)] if with_best else []

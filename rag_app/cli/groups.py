@@ -83,5 +83,5 @@ def group() -> None:
     Edit one YAML file, then: rag-app ingest, rag-app ask "...". Results go to stdout, messages to
     stderr. Exit status: 0 ok, 1 failed, 2 usage or config, 3 partly done (something quarantined),
     4 locked by another process, 5 another model's or splitter's index, 6 over --max-cost, 7 doctor
-    found damage, 130 and 143 stopped by a signal.
+    found damage, 10 evaluation worse than its baseline or floor, 130 and 143 stopped by a signal.
     """
