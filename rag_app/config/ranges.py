@@ -63,7 +63,7 @@ def read_range(node: Branch, at: Steps, *, whole: bool, problems: Problems) -> R
             number = "true or false" if key == "log" else f"a {'whole ' * whole}number"
             problems.add(given.place, (*at, key), f"{show(given)} is not {number}", _EXAMPLE)
     if len(problems.found) == before:
-        _check(node, at, problems)
+        _check(node, at, whole, problems)
     if len(problems.found) > before:
         return None
     given_ = {key: to_python(each) for key, each in node.entries.items()}
@@ -73,7 +73,7 @@ def read_range(node: Branch, at: Steps, *, whole: bool, problems: Problems) -> R
     return Range(given_["from"], given_["to"], step, log, whole)
 
 
-def _check(node: Branch, at: Steps, problems: Problems) -> None:
+def _check(node: Branch, at: Steps, whole: bool, problems: Problems) -> None:
     given: dict[str, Any] = {key: to_python(each) for key, each in node.entries.items()}
     low, high, step, log = given["from"], given["to"], given.get("step"), given.get("log", False)
     if low >= high:
@@ -88,7 +88,7 @@ def _check(node: Branch, at: Steps, problems: Problems) -> None:
         wrong = f"{low} has no logarithm"
         remedy = "Let `from` be more than 0, or leave log out."
         problems.add(node.entries["from"].place, (*at, "from"), wrong, remedy)
-    elif step is not None and (high - low) / step > MOST_NUMBERS:
+    elif not log and (step or whole) and (high - low) / (step or 1) > MOST_NUMBERS:
         wrong = f"more than {MOST_NUMBERS:,} numbers"
         problems.add(node.place, at, wrong, "Give a larger step.")
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _FORMAT: Final = 1
 _EQUAL: Final = 1e-12
+NOISE_MS: Final = 5.0
+"""Medians no further apart, or by no more than a quarter, may be equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,14 @@ class Search:
         return next(iter(self.tried.values()))
 
     def rank(self) -> list[Tried]:
-        """Best first; of equal ones the quickest, then the one that was tried first."""
+        """Best first; of equal ones the clearly quicker first, else the one tried first."""
         best_first = sorted(self.tried.values(), key=lambda t: -t.score * self.sign)
         ranked: list[Tried] = []
         while best_first:
             score = best_first[0].score
             equal = [t for t in best_first if abs(t.score - score) <= _EQUAL]
-            ranked += sorted(equal, key=lambda t: t.p50)
+            limit = min(t.p50 for t in equal) * 1.25 + NOISE_MS
+            ranked += sorted(equal, key=lambda t: t.p50 if t.p50 > limit else 0.0)
             best_first = best_first[len(equal) :]
         return ranked
 
@@ -108,6 +111,7 @@ class Search:
             wrong = "no search dimension: nothing has a list or a range where one value belongs"
             remedy = "Write one, as in `splitter.chunk_size: [128, 256]`."
             raise UsageError(_name_source(self._space.written), wrong, remedy)
+        trials = whole or trials
         every = None if whole is None else self._space.every()
         probe = self._space.probe() if every is None else every
         first = self._space.assemble(probe)[0]

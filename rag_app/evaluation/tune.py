@@ -55,7 +55,8 @@ def tune(
         source: a config with lists or ranges where one value belongs.
         measure: measures a config on cases.
         trials: how many configs to try, the first value of each dimension among them.
-        metric: what is searched for; of equal configs the one with the lower median latency.
+        metric: what is searched for; of equal configs the one that is clearly quicker, else the
+            one that comes first.
         holdout: share of the questions to judge by, which are not searched on.
         storage: an SQLite file of trials, from which an interrupted search goes on.
         progress: called as (stage, done, total).
@@ -104,6 +105,18 @@ def tune(
         seconds=time.perf_counter() - begun,
         notes=(*cases.notes, *search.notes, *_note_few(len(b))),
     )
+
+
+def find_storage(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> Path:
+    """The file in which the trials of a config are kept: `tune.sqlite` beside its index.
+
+    Raises:
+        ConfigError: the config is wrong.
+    """
+    space = read_space(source, overrides)
+    return space.assemble(space.probe())[0].index.path / "tune.sqlite"
 
 
 def split_cases(cases: Cases, holdout: float, seed: int) -> tuple[Cases, Cases]:

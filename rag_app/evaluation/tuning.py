@@ -52,7 +52,7 @@ class Tuning:
     """The best config that was found, judged by questions it was not chosen on.
 
     Attributes:
-        trials: each config that was tried, best first; of equal ones the quickest first.
+        trials: each config that was tried, best first; of equal ones those clearly quicker first.
         best: measured on the questions held out; `baseline`, the first value of each dimension.
         paired: best against baseline on the questions held out.
         optimism: how much better the best scored on the questions it was chosen on.
@@ -112,6 +112,8 @@ def explain(found: Finding, questions: int) -> str:
     others = {value: score for value, score in found.tried.items() if value != found.chosen}
     if not others:
         words = "the only value that was tried"
+    elif set(others.values()) == {chosen} and len(others) < MOST_NAMED:
+        words = f"no worse than {', '.join(others)} on {questions:,} questions: {chosen:.3f} each"
     elif len(others) < MOST_NAMED:
         named, against = ", ".join([found.chosen, *others]), [f"{s:.3f}" for s in others.values()]
         words = f"best of {named} on {questions:,} questions: "
