@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rag_app.errors import UsageError
+from rag_app.errors import IndexStateError, UsageError
 from rag_app.evaluation.ablations import find_ablations, with_ablations
 from rag_app.evaluation.results import CUTOFFS, Ablation, Comparison, Pair
 from rag_app.evaluation.run import Plan
@@ -101,6 +102,7 @@ def judge_all(
             remedy = f"There are: {', '.join(names)}. {did_you_mean(metric, names)}".strip()
             raise UsageError("metric", wrong, remedy)
     best_first = sorted(evaluations, key=lambda each: -each.metrics[metric])
+    _require_same_corpus(evaluations)
     scores = {each.name: each.scores(metric) for each in best_first}
     shared = sorted(set.intersection(*(set(each) for each in scores.values())))
     if not shared:
@@ -126,7 +128,7 @@ def judge_all(
         pairs=pairs,
         tied=(best, *tied),
         front=find_front(best_first, metric),
-        ablations=tuple(_ablate(variants, best_first, pairs, metric)),
+        ablations=tuple(_ablate(variants, best_first, scores, shared, metric)),
         embedded=0,
         cached=0,
         seconds=0.0,
@@ -156,6 +158,17 @@ def find_front(evaluations: Sequence[Evaluation], metric: str) -> tuple[str, ...
     )
 
 
+def _require_same_corpus(evaluations: Sequence[Evaluation]) -> None:
+    """Refuse configs that read the same sources at times when these said different things."""
+    seen: dict[str, Any] = {}
+    for each in evaluations:
+        sources = json.dumps(each.config["sources"], sort_keys=True)
+        corpus = each.index["corpus"]
+        if seen.setdefault(sources, corpus) != corpus:
+            wrong = "the sources changed while their configs were measured one after the other"
+            raise IndexStateError("compare", wrong, "Run it again: what is embedded is kept.")
+
+
 def _take(scores: Mapping[str, float], ids: Sequence[str]) -> list[float]:
     return [scores[id] for id in ids]
 
@@ -163,35 +176,27 @@ def _take(scores: Mapping[str, float], ids: Sequence[str]) -> list[float]:
 def _ablate(
     variants: Sequence[Variant],
     evaluations: Sequence[Evaluation],
-    pairs: Sequence[Pair],
+    scores: Mapping[str, Mapping[str, float]],
+    shared: Sequence[str],
     metric: str,
 ) -> list[Ablation]:
+    """Each optional stage on and off: questions of their own, corrected among themselves."""
     by_name = {each.name: each for each in evaluations}
-    found = {(pair.a, pair.b): pair.paired for pair in pairs}
+    listed = find_ablations(variants)
+    paired = [
+        compare_paired(_take(scores[without], shared), _take(scores[with_it], shared))
+        for _, _, without, with_it in listed
+    ]
     made = []
-    for stage, value, without, with_it in find_ablations(variants):
-        paired = found.get((without, with_it)) or _turn(found[with_it, without])
+    for (stage, value, without, with_it), each in zip(listed, adjust(paired), strict=True):
         off, on = by_name[without], by_name[with_it]
         latency = on.latency_ms["total"]["p50"] - off.latency_ms["total"]["p50"]
         cost = None
         if on.cost is not None and off.cost is not None:
             cost = (on.cost - off.cost) / len(on.results) * 1000
-        words = _say(paired, metric, latency)
-        made.append(Ablation(stage, value, without, with_it, paired, latency, cost, words))
+        words = _say(each, metric, latency)
+        made.append(Ablation(stage, value, without, with_it, each, latency, cost, words))
     return made
-
-
-def _turn(paired: Paired) -> Paired:
-    """The same pair, the other way round."""
-    low, high = paired.interval
-    return replace(
-        paired,
-        difference=-paired.difference,
-        interval=(-high, -low),
-        effect=None if paired.effect is None else -paired.effect,
-        wins=paired.losses,
-        losses=paired.wins,
-    )
 
 
 def _say(paired: Paired, metric: str, latency: float) -> str:

@@ -162,7 +162,7 @@ class Evaluation:
         intervals: 95 % bootstrap intervals of those means.
         latency_ms: by stage, `{"p50", "p95", "mean"}` over the cases.
         tokens: of chat model and judge; `cost` in US dollars, None where no price is known.
-        index: `documents`, `chunks`, `revision`.
+        index: `documents`, `chunks`, `revision` of what is served, `corpus`: a digest of its texts.
         notes: what a reader must know, as cases that were left out.
     """
 

@@ -184,9 +184,16 @@ def _summarise(
             "documents": served.documents,
             "chunks": served.chunks,
             "revision": app.index.revision,
+            "corpus": _digest_corpus(app),
         },
         seconds=0.0,
     )
+
+
+def _digest_corpus(app: RagApp) -> str:
+    """Changes whenever the text of a document does, or which there are."""
+    texts = app.index.read(lambda view: app.index.journal(view.generation).contents())
+    return hashlib.sha256(json.dumps(sorted(texts.items())).encode()).hexdigest()
 
 
 def _read_usage(app: RagApp) -> float | None:
