@@ -108,23 +108,7 @@ def draft_cases(
     _mend_end(target)
     held = list(read_cases(target).cases) if target.exists() and target.stat().st_size else []
     run = _Run(app, app.chat_model, meter, [writing.find_words(c.question) for c in held])
-    written: list[Case] = []
-    failed, start = 0, _find_start(held, seed)
-    for place, (source, span) in enumerate(_draw(app, seed)):
-        if len(held) + len(written) >= n:
-            break
-        if place < start:
-            continue
-        count = len(held) + len(written)
-        progress("drafting cases", count, n)
-        wanted = int((count + 1) * unanswerable) > int(count * unanswerable)
-        case = run.draft(f"draft-{seed}-{place}", source, span, unanswerable=wanted)
-        failed = 0 if case else failed + 1
-        if case:
-            _append(target, case)
-            written.append(case)
-        elif failed >= HOPELESS:
-            raise _give_up(run)
+    written = run.fill(target, held, n, seed, unanswerable, progress)
     total = len(held) + len(written)
     progress("drafting cases", total, n)
     tags = Counter(tag for case in written for tag in case.tags)
@@ -150,6 +134,35 @@ class _Run:
     meter: _Meter
     asked: list[frozenset[str]]
     dropped: Counter[str] = field(default_factory=Counter)
+
+    def fill(
+        self,
+        target: Path,
+        held: list[Case],
+        n: int,
+        seed: int,
+        unanswerable: float,
+        progress: Progress,
+    ) -> list[Case]:
+        """Draft, and append each case to the file, until there are `n`; what was written."""
+        written: list[Case] = []
+        failed, start = 0, _find_start(held, seed)
+        for place, (source, span) in enumerate(_draw(self.app, seed)):
+            count = len(held) + len(written)
+            if count >= n:
+                break
+            if place < start:
+                continue
+            progress("drafting cases", count, n)
+            wanted = int((count + 1) * unanswerable) > int(count * unanswerable)
+            case = self.draft(f"draft-{seed}-{place}", source, span, unanswerable=wanted)
+            failed = 0 if case else failed + 1
+            if case:
+                _append(target, case)
+                written.append(case)
+            elif failed >= HOPELESS:
+                raise _give_up(self.dropped)
+        return written
 
     def draft(self, id: str, source: str, span: Span, *, unanswerable: bool) -> Case | None:
         """A case about a passage; None when it had to be dropped, which is counted."""
@@ -301,7 +314,7 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
     return UsageError("--out", f"{path} cannot be written: {error.strerror}", remedy)
 
 
-def _give_up(run: _Run) -> ModelError:
-    reason = run.dropped.most_common(1)[0][0]
+def _give_up(dropped: Counter[str]) -> ModelError:
+    reason = dropped.most_common(1)[0][0]
     wrong = f"{HOPELESS} drafts in a row could not be used, most because {reason}"
     return ModelError("chat_model", wrong, "Choose another chat model; the drafts are kept.")

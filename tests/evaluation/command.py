@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,6 @@ def write_config(path: Path, **sections: Any) -> None:
     path.write_text(yaml.safe_dump({**config, **sections}))
 
 
-def write_cases(path: Path, cases: list[Mapping[str, Any]]) -> None:
+def write_cases(path: Path, cases: Iterable[Mapping[str, Any]]) -> None:
     """A JSONL file of cases."""
     path.write_text("".join(json.dumps(case) + "\n" for case in cases))

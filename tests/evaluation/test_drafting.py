@@ -46,7 +46,7 @@ def make(tmp_path: Path) -> Any:
         (docs / name).write_text(text)
     opened: list[RagApp] = []
 
-    def build(server: OpenAIServer | None) -> RagApp:
+    def build(server: OpenAIServer | None, **options: Any) -> RagApp:
         config: dict[str, Any] = {
             "name": "drafts",
             "sources": [{"kind": "files", "path": str(docs)}],
@@ -63,6 +63,7 @@ def make(tmp_path: Path) -> Any:
                 "api_key": "secret-key",
                 "base_url": server.url,
                 "max_retries": 0,
+                **options,
             }
         app = rag_app.load(config)
         opened.append(app)
@@ -82,7 +83,9 @@ def test_each_draft_is_a_case_whose_quote_stands_in_its_document(make: Any, tmp_
     cases = read_cases(out).cases
     assert {case.evidence[0].source for case in cases} == {"bees.md", "rivers.md", "bread.md"}
     for case in cases:
-        assert case.evidence[0].quote in TEXTS[case.evidence[0].source]
+        evidence = case.evidence[0]
+        assert evidence.quote is not None
+        assert evidence.quote in TEXTS[evidence.source]
         assert "draft" in case.tags
         assert case.answers == ("That.",)
     assert (drafted.cases, drafted.written, drafted.exhausted) == (3, 3, True)
@@ -195,7 +198,7 @@ def test_stopped_in_a_line_it_goes_on_to_n_and_asks_for_no_passage_twice(
 
 
 def test_the_draw_is_that_of_its_seed(make: Any, tmp_path: Path) -> None:
-    orders = []
+    orders: list[list[str]] = []
     for seed in (1, 1, 2, 3, 4):
         with OpenAIServer(first_sentence) as server:
             out = tmp_path / f"{len(orders)}.jsonl"
@@ -220,9 +223,23 @@ def test_without_a_chat_model_or_a_price_it_says_what_to_set(make: Any, tmp_path
     with pytest.raises(UsageError, match=r"chat_model: the config names none.*kind: openai"):
         draft_cases(make(None), tmp_path / "drafts.jsonl", 5)
     with OpenAIServer(first_sentence) as server:
-        with pytest.raises((UsageError, BudgetError), match="chat_model.price"):
+        with pytest.raises(UsageError, match="chat_model.price"):
             draft_cases(make(server), tmp_path / "drafts.jsonl", 5, max_cost=1.0)
         assert server.requests == []
+
+
+def test_it_stops_where_the_chat_model_has_cost_as_much_as_allowed(
+    make: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "drafts.jsonl"
+    with OpenAIServer(first_sentence) as server:
+        app = make(server, price={"input": 1e6, "output": 0})  # a dollar a token
+        with pytest.raises(BudgetError, match="drafts are kept"):
+            draft_cases(app, out, 3, max_cost=1.0)
+        assert len(server.requests) == 1  # the first passed the limit
+        assert len(read_cases(out).cases) == 1
+        drafted = draft_cases(app, out, 2, max_cost=1000.0)
+    assert drafted.cost == drafted.tokens["input_tokens"] > 1
 
 
 @pytest.mark.parametrize(
