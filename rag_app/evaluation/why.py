@@ -148,7 +148,7 @@ class _Explaining:
                 continue
             places.append(place)
         said, context = None, list(run.prompt)
-        if answer:
+        if answer and (run.context or not run.kept):  # else there is no room for a question
             said, context = ask(pipeline, case, places)
         for place in places:
             verdicts[place.number] = self._judge(case, run, place, context, said)

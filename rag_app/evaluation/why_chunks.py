@@ -5,6 +5,7 @@ The stage is named only where its repair alone would have brought the evidence w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.documents import Document
@@ -78,49 +79,71 @@ def find_truncated(
     hidden = [_find_hidden(pipeline, place, chunk) for chunk in place.holding]
     if not place.spans or not hidden or not all(hidden) or pipeline.kind == "bm25":
         return None
-    for chunk, (text, seen, length) in zip(place.holding, filter(None, hidden), strict=True):
-        trial = Trial(text, frozenset([chunk.row.id]), words=False)
-        outcome = try_chunk(pipeline, view, run, trial)
-        if outcome.kept:
-            window = pipeline.app.embeddings.max_tokens  # type: ignore[attr-defined]
-            proof = (
-                f"its chunk has {length:,} tokens, the model's window {window:,}; the vector ends "
-                f"at character {seen:,} of {place.source!r}, before the evidence does"
-            )
-            tried = (
-                f"what the model did not see, embedded by itself, would be found "
-                f"{outcome.describe(pipeline.k)}",
-            )
-            ids = tuple(each.row.id for each in place.touching)
-            return Verdict(
-                place.number, "truncated_by_embedder", proof, tried, ranks, ids, place.note
-            )
+    for chunk, unseen in zip(place.holding, filter(None, hidden), strict=True):
+        for text in unseen.texts:
+            trial = Trial(text, frozenset([chunk.row.id]), words=False)
+            outcome = try_chunk(pipeline, view, run, trial)
+            if outcome.kept:
+                proof = (
+                    f"its chunk has {unseen.length:,} tokens, the model's window {unseen.window:,}"
+                    f"; the vector ends at character {unseen.at:,} of {place.source!r}, before the "
+                    "evidence does"
+                )
+                tried = (
+                    f"what the model did not see, embedded by itself, would be found "
+                    f"{outcome.describe(pipeline.k)}",
+                )
+                ids = tuple(each.row.id for each in place.touching)
+                return Verdict(
+                    place.number, "truncated_by_embedder", proof, tried, ranks, ids, place.note
+                )
     return None
 
 
-def _find_hidden(pipeline: Pipeline, place: Place, chunk: Chunk) -> tuple[str, int, int] | None:
-    """The piece around evidence that lies beyond the model's window, where in the document the
-    window ends, and the chunk's tokens; None where the model saw all of the evidence."""
+@dataclass(frozen=True, slots=True)
+class _Unseen:
+    """Evidence that lies beyond a model's window.
+
+    Attributes:
+        texts: of what was not seen, the pieces to try: around the evidence, from it on, itself.
+        at: the character of the document at which the window ends.
+        length: the chunk's tokens, and `window` those that the model takes.
+    """
+
+    texts: tuple[str, ...]
+    at: int
+    length: int
+    window: int
+
+
+def _find_hidden(pipeline: Pipeline, place: Place, chunk: Chunk) -> _Unseen | None:
+    """What of a chunk the model did not see; None where it saw one of the evidence's places."""
     model: Any = pipeline.app.embeddings
     window = getattr(model, "max_tokens", None)
     if window is None or not hasattr(model, "token_spans"):
         return None
-    text = chunk.row.text
+    text, start = chunk.row.text, chunk.span[0]
     tokens = model.token_spans(text)
     special = model.count_tokens("")
     room = window - special
     if len(tokens) <= room:
         return None
     seen = tokens[room - 1][1]
-    start = chunk.span[0]
-    spans = [span for span in place.spans if place.covers([chunk.span], span)]
-    if any(trim(place.document.text, *span)[1] - start <= seen for span in spans):
+    spans = [
+        (max(0, first - start), last - start)
+        for first, last in (trim(place.document.text, *span) for span in place.spans)
+        if place.covers([chunk.span], (first, last))
+    ]
+    if any(last <= seen for _, last in spans):
         return None
-    first = max(0, min(span[0] for span in spans) - start)
+    first, last = spans[0]
     at = next((n for n, token in enumerate(tokens) if token[1] > first), len(tokens) - 1)
-    begin = max(room, at - room // 4) if at >= room else at
-    last = tokens[min(begin + room, len(tokens)) - 1][1]
-    return text[tokens[begin][0] : last], start + seen, len(tokens) + special
+    texts = []
+    for begin in (max(room, at - room // 4) if at >= room else at, at):
+        end = min(begin + room, len(tokens))
+        texts.append(text[tokens[begin][0] : tokens[end - 1][1]])
+    pieces = tuple(dict.fromkeys([*texts, text[first:last]]))
+    return _Unseen(pieces, start + seen, len(tokens) + special, window)
 
 
 # -- chunks that hold the evidence whole ------------------------------------------------------
