@@ -57,7 +57,7 @@ class Search:
     """Measures configs of `space` on `cases`, and remembers them.
 
     Attributes:
-        sign: -1 where lower is better.
+        metric: what is searched for; `sign`, -1 where lower is better.
         tried: what was measured, in order; `first` has the first value of each dimension.
         resumed: how many of them an earlier run had measured.
         notes: what a reader must know.
@@ -73,7 +73,7 @@ class Search:
         progress: Callable[[str, int, int | None], None],
     ) -> None:
         self._space, self._cases, self._measure = space, cases, measure
-        self._metric, self._seed, self._progress = metric, seed, progress
+        self.metric, self._seed, self._progress = metric, seed, progress
         self.sign = -1 if metric in LOWER_IS_BETTER else 1
         self.tried: dict[str, Tried] = {}
         self.resumed = self._invalid = 0
@@ -115,7 +115,7 @@ class Search:
         every = None if whole is None else self._space.every()
         probe = self._space.probe() if every is None else every
         first = self._space.assemble(probe)[0]
-        key = f"{_FORMAT}/{about}/{self._metric}/{self._seed}/{_digest(self._space, first)}"
+        key = f"{_FORMAT}/{about}/{self.metric}/{self._seed}/{_digest(self._space, first)}"
         with open_trials(storage) as opened:
             study = opened(key, self.sign)
             if self._is_stale(study, probe[0]):
@@ -206,9 +206,9 @@ class Search:
         if name not in self.tried:
             variant = self._variant(picked)
             measured = self._measure(variant, self._cases)
-            score = measure_score(measured, self._metric)
+            score = measure_score(measured, self.metric)
             p50 = measured.latency_ms.get("total", {}).get("p50", 0.0)
-            questions = len(measured.scores(self._metric))
+            questions = len(measured.scores(self.metric))
             self.tried[name] = Tried(variant, picked, score, p50, questions)
         return self.tried[name]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.config.space import read_space
@@ -73,7 +74,26 @@ def tune(
     train, held = split_cases(cases, holdout, seed)
     search = Search(space, train, measure, metric, seed, progress)
     complete = search.run(trials, storage, f"{cases.digest}/{holdout}")
-    ranked = search.rank()
+    made = _conclude(search, held, measure, progress)
+    return replace(
+        made,
+        complete=complete,
+        seed=seed,
+        origin=cases.origin,
+        digest=cases.digest,
+        notes=(*cases.notes, *made.notes),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _conclude(
+    search: Search,
+    held: Cases,
+    measure: Callable[[Variant, Cases], Evaluation],
+    progress: Callable[[str, int, int | None], None],
+) -> Tuning:
+    """The best of the search and the first config, both measured on the cases held out."""
+    ranked, metric = search.rank(), search.metric
     best, first = ranked[0], search.first
     progress("held out", 0, 2)
     on_held = measure(best.variant, held)
@@ -92,18 +112,18 @@ def tune(
         paired=paired,
         verdict=_judge(best, first, metric, paired),
         optimism=(best.score - score) * search.sign,
-        complete=complete,
+        complete=False,
         train=best.questions,
         held_out=len(b),
-        seed=seed,
-        origin=cases.origin,
-        digest=cases.digest,
+        seed=0,
+        origin=held.origin,
+        digest=held.digest,
         findings=tuple(_find(ranked, best)),
         config=config,
         paths=paths,
         resumed=search.resumed,
-        seconds=time.perf_counter() - begun,
-        notes=(*cases.notes, *search.notes, *_note_few(len(b))),
+        seconds=0.0,
+        notes=(*search.notes, *_note_few(len(b))),
     )
 
 
