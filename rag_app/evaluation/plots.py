@@ -102,9 +102,7 @@ def intervals(comparison: Comparison) -> Figure:
         low, high = each.intervals.get(comparison.metric, (value, value))
         tied = each.name in comparison.tied
         colour = BETTER if tied else FAINT
-        axes.plot(
-            [low, high], [row, row], color=colour, lw=2, solid_capstyle="butt", gid="interval"
-        )
+        axes.hlines(row, low, high, color=colour, lw=2, gid="interval")
         face = colour if tied else "none"
         axes.plot([value], [row], "o", color=colour, ms=6.5, mfc=face, mew=1.6, gid="value")
         beside(axes, row, row, f"{value:.3f}")

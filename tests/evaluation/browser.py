@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -127,12 +128,17 @@ def find_command(profile: Path) -> tuple[list[str], dict[str, str]] | None:
         return None
     environment = {
         "QT_QPA_PLATFORM": "offscreen",
-        "QTWEBENGINE_REMOTE_DEBUGGING": "127.0.0.1:0",
+        "QTWEBENGINE_REMOTE_DEBUGGING": f"127.0.0.1:{_find_free_port()}",
         "QTWEBENGINE_DISABLE_SANDBOX": "1",
         "QTWEBENGINE_CHROMIUM_FLAGS": "--disable-gpu --hide-scrollbars",
         "HOME": str(profile),
     }
     return [sys.executable, "-c", QT], environment
+
+
+def _find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @contextmanager

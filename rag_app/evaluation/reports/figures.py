@@ -29,6 +29,7 @@ _SVG: Final = "{http://www.w3.org/2000/svg}"
 _HREF: Final = "{http://www.w3.org/1999/xlink}href"
 _OF_FONTS: Final = re.compile(r"([\d.]+)px")
 _REFERENCE: Final = re.compile(r"url\(#([^)]+)\)")
+_USED: Final = re.compile(r"^#(.+)$|url\(#([^)]+)\)")
 _DROPPED: Final = ("metadata", "style", "title")
 
 
@@ -62,6 +63,7 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
     _drop(root)
     for element in root.iter():
         _clean(element, name)
+    _drop_ids(root)
     width = float(root.attrib.pop("width").removesuffix("pt"))
     for needless in ("height", "version"):
         root.attrib.pop(needless)
@@ -108,6 +110,15 @@ def _drop(element: ElementTree.Element) -> None:
             element.remove(child)
         else:
             _drop(child)
+
+
+def _drop_ids(root: ElementTree.Element) -> None:
+    """Leave the ids that something refers to; the others need not be unique."""
+    settings = [setting for element in root.iter() for setting in element.attrib.values()]
+    used = {id for setting in settings for found in _USED.findall(setting) for id in found if id}
+    for element in root.iter():
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
 
 
 def _clean(element: ElementTree.Element, name: str) -> None:
