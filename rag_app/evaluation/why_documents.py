@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rag_app.types import Origin
 
 _INGEST: Final = "run: rag-app ingest"
-_ABSENT: Final = ("is the pointer of Git LFS", "a link")
+_ABSENT: Final = ("is the pointer of Git LFS", "is a link to nothing")
 """How the reasons begin of things that are listed and whose content is elsewhere."""
 
 

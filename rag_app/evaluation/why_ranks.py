@@ -144,7 +144,8 @@ def _describe_rank(name: str, hits: Sequence[Hit], rank: int | None, k: int) -> 
         return f"{words} does not find it: it shares no word with the question"
     score = f"{hits[rank - 1].score:.3f}"
     cut = f", rank {k} has {hits[k - 1].score:.3f}" if rank > k else ""
-    return f"{words} has it at rank {rank} with {score}{cut}"
+    unit = "similarity" if name == "dense" else "score"
+    return f"{words} has it at rank {rank} with {unit} {score}{cut}"
 
 
 def _prove_fusion(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rag_app.errors import TruncationWarning
 from rag_app.evaluation.why import explain
@@ -97,6 +98,26 @@ def test_what_is_said_to_keep_it_does(bench: Bench, provoked: list[Provoked]) ->
         assert any(evidence.quote and evidence.quote in text for text in texts)
         checked += 1
     assert checked >= 25
+
+
+def test_what_is_said_to_mend_the_fusion_does(bench: Bench, provoked: list[Provoked]) -> None:
+    """`retriever.weights={…} keeps it` and `retriever.rank_constant=…`, held against searches."""
+    checked = 0
+    for each in provoked:
+        if each.expected != "lost_in_fusion":
+            continue
+        (evidence,) = each.found.case.evidence
+        for said in each.found.verdicts[0].counterfactuals:
+            wanted = re.fullmatch(r"retriever\.(weights|rank_constant)=(.*) keeps it", said)
+            if wanted is None:
+                continue
+            option = {wanted[1]: yaml.safe_load(wanted[2])}
+            with bench.open(retriever={"kind": "hybrid", "k": 2, **option}) as app:
+                hits = app.search(each.found.case.question).hits
+            texts = [" ".join(h.text.split()) for h in hits if h.source == evidence.source]
+            assert any(evidence.quote and evidence.quote in text for text in texts), said
+            checked += 1
+    assert checked >= 10
 
 
 def test_what_is_found_reached_the_prompt(bench: Bench) -> None:
