@@ -153,7 +153,7 @@ def test_a_text_is_stored_once_and_every_hit_finds_its_own(
 
 def test_the_page_has_colours_for_light_and_dark(page: Parsed) -> None:
     style = page.text_of("style")
-    assert "@media (prefers-color-scheme: dark)" in style
+    assert "(prefers-color-scheme: dark)" in style
     assert ':root[data-theme="dark"]' in style
     assert "@media print" in style
 
@@ -275,6 +275,15 @@ def test_it_is_dark_where_that_is_preferred_and_the_button_turns_it(tab: Page) -
     assert tab.run(colours) == light
     text = "getComputedStyle(document.querySelector('#figures text[fill=currentColor]')).fill"
     assert tab.run(text) == light[1]
+
+
+def test_paper_is_white_whatever_is_preferred(tab: Page) -> None:
+    tab.show(800, 900, dark=True)
+    scheme = {"name": "prefers-color-scheme", "value": "dark"}
+    tab.send("Emulation.setEmulatedMedia", media="print", features=[scheme])
+    assert tab.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert tab.run("getComputedStyle(document.getElementById('theme')).display") == "none"
+    tab.send("Emulation.setEmulatedMedia", media="", features=[])
 
 
 def test_the_search_leaves_what_has_every_word(
