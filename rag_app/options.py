@@ -58,11 +58,24 @@ def _is_operational(field: FieldInfo) -> bool:
 def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
     context = info.context or {}
     folder = context.get("folders", {}).get(info.field_name, context.get("folder"))
-    return path.expanduser() if folder is None else Path(folder) / path.expanduser()
+    found = expand_home(path)
+    return found if folder is None else Path(folder) / found
+
+
+def expand_home(path: Path) -> Path:
+    """The path with the home that `~` or `~user` stands for.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError("no home of such a user. Write the path without ~.") from error
 
 
 def _find_folder(name: str, info: ValidationInfo) -> str:
-    folder = Path((info.context or {}).get("folder", ""), Path(name).expanduser())
+    folder = Path((info.context or {}).get("folder", ""), expand_home(Path(name)))
     return str(folder) if folder.is_dir() else name
 
 
@@ -75,4 +88,4 @@ FolderOrName = Annotated[str, AfterValidator(_find_folder)]
 Secret = SecretStr
 """A value that is never shown. In YAML it must be given as `${VARIABLE}`; a literal is refused."""
 
-__all__ = ["OPERATIONAL", "Field", "FilePath", "FolderOrName", "Options", "Secret"]
+__all__ = ["OPERATIONAL", "Field", "FilePath", "FolderOrName", "Options", "Secret", "expand_home"]

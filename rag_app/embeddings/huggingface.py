@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, ValidationInfo
-
-from rag_app.options import OPERATIONAL, Field, Options
+from rag_app.options import OPERATIONAL, Field, FolderOrName, Options
 
 if TYPE_CHECKING:
     from rag_app.embeddings._huggingface import HuggingFaceEmbeddings
@@ -16,16 +14,10 @@ if TYPE_CHECKING:
 Pooling: TypeAlias = Literal["cls", "mean", "last_token"]
 
 
-def _find_folder(name: str, info: ValidationInfo) -> str:
-    """A folder of that name beside the config file, else the name as it is."""
-    folder = Path((info.context or {}).get("folder", ""), Path(name).expanduser())
-    return str(folder) if folder.is_dir() else name
-
-
 class Config(Options):
     """Which model, and how it is run."""
 
-    model: Annotated[str, AfterValidator(_find_folder)] = Field(
+    model: FolderOrName = Field(
         min_length=1,
         description="A folder with a model, or a name on the Hugging Face hub, for example "
         "BAAI/bge-m3; a name is downloaded at first use and kept.",

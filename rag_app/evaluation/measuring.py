@@ -49,6 +49,17 @@ class Measuring:
         chunks = read_chunks(self._app, {each.source for each in spanned})
         self._chunks = {source: [span for _, span in listed] for source, listed in chunks.items()}
 
+    def warm_up(self, question: str) -> None:
+        """Load what the first search loads, so that no case pays for it; a model that is a service
+        is not asked."""
+        self._app.refresh()
+        if getattr(self._app.embeddings, "usage", None) is None and not self._reranks_remotely():
+            self._retriever.invoke(question)
+
+    def _reranks_remotely(self) -> bool:
+        section = self._app.config.reranker
+        return section is not None and section.kind != "cross_encoder"
+
     def measure(
         self, case: Case, located: tuple[Located, ...], filter: Filter | None
     ) -> CaseResult:

@@ -101,6 +101,8 @@ def evaluate(
     results = journal.results if journal is not None and resume else {}
     results = {case.id: results[case.id] for case in listed if case.id in results}
     resumed = len(results)
+    if resumed < len(listed):
+        measuring.warm_up(listed[0].question)
     try:
         for case in listed:
             progress("measuring cases", len(results), len(listed))

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, SecretStr, ValidationInfo
 from rag_app.errors import MissingPackageError, SourceError
 from rag_app.json_values import find_non_json
 from rag_app.loaders._doubts import doubt_failure
-from rag_app.options import OPERATIONAL, Field, Options, Secret
+from rag_app.options import OPERATIONAL, Field, Options, Secret, expand_home
 from rag_app.parsers.parsed import name_column
 from rag_app.types import Doubt, Origin, Unreadable
 
@@ -58,7 +58,7 @@ def _from_config_folder(url: SecretStr, info: ValidationInfo) -> SecretStr:
     found = _SQLITE.match(given)
     if folder is None or found is None:
         return url
-    file = (Path(folder) / Path(found[2]).expanduser()).as_posix()
+    file = (Path(folder) / expand_home(Path(found[2]))).as_posix()
     return SecretStr(found[1] + file + given[found.end() :])
 
 
