@@ -154,14 +154,16 @@ def _split_anew(pipeline: Pipeline, place: Place) -> Iterator[tuple[str, str]]:
     option that makes it. The first overlap that does, and the largest."""
     section = pipeline.app.config.splitter
     name, overlaps = _list_overlaps(section.options)
-    document = Document(place.document.text, metadata=dict(place.document.metadata))
-    given = section.options.model_dump()
     for overlap in overlaps:
-        options = type(section.options)(**{**given, name: overlap})
-        splitter = registry.build(
-            "splitters", section.kind, options, tokenizer=pipeline.app.embeddings
-        )
-        for piece in splitter.split_documents([document]):
+        key = place.source, overlap
+        if key not in pipeline.cuts:
+            options = type(section.options)(**{**section.options.model_dump(), name: overlap})
+            splitter = registry.build(
+                "splitters", section.kind, options, tokenizer=pipeline.app.embeddings
+            )
+            document = Document(place.document.text, metadata=dict(place.document.metadata))
+            pipeline.cuts[key] = splitter.split_documents([document])
+        for piece in pipeline.cuts[key]:
             span = piece.metadata["start"], piece.metadata["end"]
             if any(place.covers([span], each) for each in place.spans):
                 yield f"splitter.{name}={overlap}", piece.page_content

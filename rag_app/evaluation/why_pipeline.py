@@ -69,6 +69,7 @@ class Pipeline:
         reranking: the same with the reranker over it; None without one.
         kind: the retriever's name in the config.
         context_chars: what of the chunks' text the prompt may hold; None for all.
+        cuts: documents cut with other overlaps than the config's, by source and overlap.
         ranks: whether the retriever tells its lists; others than ours do not.
     """
 
@@ -82,6 +83,7 @@ class Pipeline:
         self.options: Any = app.config.retriever.options
         chars = getattr(app.config.chain.options, "context_chars", None)
         self.context_chars: int | None = chars
+        self.cuts: dict[tuple[str, int], list[Document]] = {}
         self.ranks = isinstance(self.first, HitRetriever) and self.kind in OURS
 
     # -- what it does -------------------------------------------------------------------------

@@ -200,6 +200,33 @@ class Bench:
             3,
         )
 
+    def cut_both(self) -> Iterator[Provoked]:
+        """Too small a `k` for both lists of hybrid search: the one where it stands better."""
+        k = 2
+
+        def lost() -> Iterator[Provoked]:
+            for sentence in self.sentences:
+                if self.searched(hybrid, sentence):
+                    continue
+                places = {name: self.rank(app, sentence) for name, app in apps.items()}
+                best = min(places, key=lambda name: places[name])
+                if k < places[best] < 100 and len(set(places.values())) == 2:
+                    found = explain(hybrid, sentence.case())
+                    yield Provoked(stages[best], "hybrid, k=2", found)
+
+        stages: dict[str, Stage] = {"dense": "below_cut_dense", "bm25": "below_cut_bm25"}
+        apps = {kind: self.open(retriever={"kind": kind, "k": 100}) for kind in stages}
+        with self.open(retriever={"kind": "hybrid", "k": k}) as hybrid:
+            yield from islice(lost(), 8)
+        for app in apps.values():
+            app.close()
+
+    def rank(self, app: RagApp, sentence: Sentence) -> int:
+        """Where its chunk is in a search; after all of them where it is in none."""
+        hits = app.search(sentence.question).hits
+        held = (sentence.is_in(texts_of([hit], sentence.source)) for hit in hits)
+        return next((rank for rank, is_held in enumerate(held, 1) if is_held), len(hits) + 1)
+
     def fuse(self) -> Iterator[Provoked]:
         """BM25 alone finds it, and not the fusion of as many hits."""
         alone = self.open(retriever={"kind": "bm25", "k": 2})

@@ -48,6 +48,7 @@ def provoked(
         *truncated,
         *bench.exclude(),
         *bench.cut_lists(),
+        *bench.cut_both(),
         *bench.fuse(),
         *bench.rerank(),
         *bench.cut_context(),
@@ -86,7 +87,7 @@ def test_what_is_said_to_keep_it_does(bench: Bench, provoked: list[Provoked]) ->
     kinds = {"below_cut_dense": "dense", "below_cut_bm25": "bm25", "lost_in_fusion": "hybrid"}
     checked = 0
     for each in provoked:
-        if each.expected not in kinds or each.how in ("MMR", "similarity"):
+        if each.expected not in kinds or each.how in ("MMR", "similarity", "hybrid, k=2"):
             continue
         said = " ".join(each.found.verdicts[0].counterfactuals)
         wanted = re.search(r"retriever\.k=(\d+) keeps it", said)
@@ -118,6 +119,23 @@ def test_what_is_said_to_mend_the_fusion_does(bench: Bench, provoked: list[Provo
             assert any(evidence.quote and evidence.quote in text for text in texts), said
             checked += 1
     assert checked >= 10
+
+
+def test_what_is_said_of_the_reranker_and_the_prompt_is_so(provoked: list[Provoked]) -> None:
+    """The numbers that `reranker.k=` and `chain.context_chars=` name are the least that do."""
+    for each in provoked:
+        (said, *more) = each.found.verdicts[0].counterfactuals or [""]
+        hits = [hit for hit in each.found.hits if hit.source == each.found.case.evidence[0].source]
+        quote = each.found.case.evidence[0].quote or ""
+        if each.expected == "cut_by_context_budget":
+            chars = re.fullmatch(r"chain\.context_chars=(\d+) keeps it", said)
+            at = next(n for n, h in enumerate(each.found.hits) if h in hits and quote in h.text)
+            assert chars
+            assert int(chars[1]) == sum(len(hit.text) for hit in each.found.hits[: at + 1])
+        if each.expected == "dropped_by_reranker":
+            ranks = each.found.verdicts[0].ranks
+            assert said == f"reranker.k={ranks['reranker']} keeps it"
+            assert more == [f"without the reranker it stays at rank {ranks['dense']}"]
 
 
 def test_what_is_found_reached_the_prompt(bench: Bench) -> None:
