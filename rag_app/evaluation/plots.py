@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rag_app.evaluation.behaviour import LOWER
 from rag_app.evaluation.frames import cost_per_thousand
 from rag_app.evaluation.metrics import measure_ranking
 from rag_app.evaluation.plot_parts import (
@@ -211,7 +212,8 @@ def difference(comparison: Comparison, pair: Pair) -> Figure:
     counts, _ = np.histogram(values, edges)
     centres = (edges[:-1] + edges[1:]) / 2
     middle = len(counts) // 2
-    colours = [WORSE] * middle + [FAINT] + [BETTER] * middle
+    left, right = (BETTER, WORSE) if pair.metric in LOWER else (WORSE, BETTER)
+    colours = [left] * middle + [FAINT] + [right] * middle
     axes.bar(centres, counts, width=0.92 * (edges[1] - edges[0]), color=colours)
     top = float(counts.max(initial=1)) * 1.12
     low, high = pair.paired.interval
@@ -224,7 +226,8 @@ def difference(comparison: Comparison, pair: Pair) -> Figure:
     won = pair.paired
     words = f"better on {won.wins}, worse on {won.losses}, the same on {won.ties}"
     x = f"difference of {pair.metric}, question by question: {words}"
-    title_axes(axes, x, f"questions; right of 0, {shorten_all([pair.b])[0]} is better")
+    side = "left" if pair.metric in LOWER else "right"
+    title_axes(axes, x, f"questions; {side} of 0, {shorten_all([pair.b])[0]} is better")
     return figure
 
 
@@ -243,7 +246,8 @@ def _trade(
         words += f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     title_axes(axes, words, comparison.metric)
     _scale(axes, [x for x, _ in points.values()])
-    front = find_front(points)
+    sign = -1 if comparison.metric in LOWER else 1
+    front = find_front({place: (x, sign * y) for place, (x, y) in points.items()})
     if front:
         xs, ys = zip(*(points[place] for place in front), strict=True)
         axes.plot(xs, ys, color=BETTER, lw=1.2, alpha=0.6, zorder=1, gid="front")
@@ -278,7 +282,7 @@ def _name_points(
         for words, (x, y) in _number(points, (high - low) * 0.02).items():
             after(axes, x, y, words, fontsize=SIZE - 1.5)
         listed = [f"{place + 1}  {names[place]}" for place in front]
-        for row, words in enumerate(["best for its price:", *listed]):
+        for row, words in enumerate(["front:", *listed]):
             y = high - row * (high - low) * 0.065
             beside(axes, y, y, words, color=BETTER if row else INK)
         return

@@ -140,3 +140,20 @@ def test_a_metric_that_was_not_measured_is_refused_with_those_that_were() -> Non
     with pytest.raises(UsageError, match="'ndcg@7' is not measured in both. Both have: recall@1"):
         changes(evaluation, evaluation, "ndcg@7")
     assert changes(evaluation, evaluation, "mrr@5")[0].metric == "mrr@5"
+
+
+def test_of_a_metric_where_less_is_better_more_is_worse() -> None:
+    first = make_evaluation("two", 2, answers=False)
+
+    def rated(*rates: float) -> Evaluation:
+        results = [
+            replace(result, metrics={"false_answer_rate": rate})
+            for result, rate in zip(first.results, rates, strict=True)
+        ]
+        return replace(first, results=tuple(results), metrics={"false_answer_rate": 0.5})
+
+    found = changes(rated(1.0, 0.0), rated(0.0, 1.0))
+    assert [(change.case.id, change.difference) for change in found] == [
+        ("case-1", 1.0),
+        ("case-0", -1.0),
+    ]

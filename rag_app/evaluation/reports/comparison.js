@@ -7,7 +7,7 @@ function configTable() {
   const low = Math.min(...ends), high = Math.max(...ends);
   const priced = runs.some((run) => run.cost_per_thousand);
   const columns = [["", (_, at) => String(at + 1), "number"],
-    ["config", (run, at) => [run.name, data.front.includes(at) ? [" ", make("span", { class: "tag", title: "no other is better and as fast and as cheap" }, "best for its price")] : null], "name"],
+    ["config", (run, at) => [run.name, data.front.includes(at) ? [" ", make("span", { class: "tag", title: "No other is better in quality and as good in time and money." }, "Pareto front")] : null], "name"],
     ...paths.map((path) => [path, (_, at) => (path in data.settings[at] ? show(data.settings[at][path]) : "–"), "setting"]),
     [metric, (run) => decimal(run.metrics[metric]), "number"],
     ["95 %", (run, at) => strip(run.metrics[metric], run.intervals[metric], low, high, !data.tied.includes(at)), ""],
@@ -87,6 +87,7 @@ function findFlip(a, b) {
 const FLIPS = ["now wrong", "now abstains", "", "now answers", "now right"];
 
 function findChanges(first, second) {
+  const sign = lowerIsBetter(data.metric) ? -1 : 1;
   const held = new Map(first.results.map((result) => [result.case, result]));
   return second.results.filter((b) => held.has(b.case)).map((b) => {
     const a = held.get(b.case);
@@ -94,7 +95,7 @@ function findChanges(first, second) {
     const pairs = pairHits(lastStage(a), lastStage(b));
     return { case: b.case, a, b, before, after, difference: missing(before) || missing(after) ? null : after - before,
       pairs, changed: pairs.count.appeared + pairs.count.vanished + pairs.count.moved, flip: findFlip(a, b) };
-  }).sort((x, y) => (x.difference || 0) - (y.difference || 0) || FLIPS.indexOf(x.flip) - FLIPS.indexOf(y.flip) || y.changed - x.changed || (data.cases[x.case].id < data.cases[y.case].id ? -1 : 1));
+  }).sort((x, y) => sign * ((x.difference || 0) - (y.difference || 0)) || FLIPS.indexOf(x.flip) - FLIPS.indexOf(y.flip) || y.changed - x.changed || (data.cases[x.case].id < data.cases[y.case].id ? -1 : 1));
 }
 
 function tellMove(other, at, gone, fresh) {
@@ -113,9 +114,10 @@ function changeDetail(first, second, change) {
 function difference(value, reach) {
   if (missing(value)) return "–";
   const bar = make("span", { class: "bar" });
-  bar.style.width = `${(3 * Math.abs(value)) / reach}rem`;
-  if (value < 0) bar.style.background = "var(--low)";
-  return make("span", { class: value < 0 ? "worse" : value > 0 ? "better" : "" }, signed(value), value ? bar : null);
+  bar.style.width = `${(2.5 * Math.abs(value)) / reach}rem`;
+  const worse = lowerIsBetter(data.metric) ? value > 0 : value < 0;
+  if (worse) bar.style.background = "var(--low)";
+  return make("span", { class: worse ? "worse" : value ? "better" : "" }, signed(value), value ? bar : null);
 }
 
 function renderComparison() {
@@ -133,13 +135,14 @@ function renderBehaviour(place) {
   const { runs } = data;
   const state = { first: 1, second: 0, changes: [] };
   const told = make("p", { role: "status" });
+  const sign = lowerIsBetter(data.metric) ? -1 : 1;
   const options = runs.map((run, at) => [at, `${at + 1}. ${run.name}`]);
   let cases = null;
   const update = () => {
     state.changes = findChanges(runs[state.first], runs[state.second]);
     const sum = (key) => state.changes.reduce((total, change) => total + change.pairs.count[key], 0);
     const counted = (keep) => state.changes.filter((change) => keep(change.difference)).length;
-    told.textContent = `Better on ${counted((d) => d > 0)}, worse on ${counted((d) => d < 0)}, the same on ${counted((d) => !d)}. ` +
+    told.textContent = `Better on ${counted((d) => sign * d > 0)}, worse on ${counted((d) => sign * d < 0)}, the same on ${counted((d) => !d)}. ` +
       `Chunks: ${whole(sum("appeared"))} appeared, ${whole(sum("vanished"))} vanished, ${whole(sum("moved"))} moved, ${whole(sum("stayed"))} stayed.`;
     if (cases) cases.update();
   };
@@ -156,12 +159,12 @@ function renderBehaviour(place) {
       { name: "question", value: (c) => data.cases[c.case].question, cell: (c) => data.cases[c.case].question, kind: "" },
       { name: "from", label: "from", value: (c) => c.before, cell: (c) => decimal(c.before), kind: "number" },
       { name: "to", label: "to", value: (c) => c.after, cell: (c) => decimal(c.after), kind: "number" },
-      { name: "difference", value: (c) => c.difference, cell: (c) => difference(c.difference, reach), kind: "short" },
+      { name: "difference", value: (c) => c.difference, cell: (c) => difference(c.difference, reach), kind: "brief" },
       { name: "chunks", label: "chunks", value: (c) => -c.changed, cell: (c) => chunkCounts(c.pairs.count), kind: "number" },
       { name: "answer", value: (c) => FLIPS.indexOf(c.flip), cell: (c) => c.flip, kind: "short" }],
     filters: [{ name: "tag", options: tagsOf(data.cases), keep: (c, tag) => data.cases[c.case].tags.includes(tag) },
       { name: "only", options: [["worse", "worse"], ["better", "better"], ["changed", "any change"], ["flip", "answer flipped"]], keep: (c, which) =>
-        which === "worse" ? c.difference < 0 : which === "better" ? c.difference > 0 : which === "flip" ? c.flip !== "" : Boolean(c.difference || c.flip || c.changed) }],
+        which === "worse" ? sign * c.difference < 0 : which === "better" ? sign * c.difference > 0 : which === "flip" ? c.flip !== "" : Boolean(c.difference || c.flip || c.changed) }],
   });
 }
 

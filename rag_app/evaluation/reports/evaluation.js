@@ -42,7 +42,7 @@ function metricTables(run) {
     ...depths.map((k) => [`@${k}`, ([name]) => cell(`${name}@${k}`), "number"]),
     [`95 % at the deepest`, (row) => between(last(row)), "number"],
     ["0 to 1", (row) => strip(run.metrics[last(row)], run.intervals[last(row)], 0, 1), ""]], families);
-  const rest = table("Other metrics", [["metric", (name) => name, "short"], ["mean", cell, "number"],
+  const rest = table("Other metrics", [["metric", (name) => name + (lowerIsBetter(name) ? " (lower is better)" : ""), "short"], ["mean", cell, "number"],
     ["95 %", between, "number"], ["0 to 1", (name) => strip(run.metrics[name], run.intervals[name], 0, 1), ""]], single);
   return [families.length ? byDepth : null, single.length ? rest : null];
 }
@@ -100,9 +100,9 @@ function renderEvaluation() {
   const summary = document.getElementById("summary");
   summary.append(headline(run));
   document.getElementById("about").textContent = [plural(run.results.length, "question") + ` from ${run.origin}`,
-    `${whole(run.answerable)} answerable`, ...Object.entries(run.index).map(([name, value]) => `${name} ${show(value)}`), `${decimal(run.seconds, 1)} s`].join(" · ");
+    `${whole(run.answerable)} answerable`, ...Object.entries(run.index).map(([name, value]) => `${name} ${brief(show(value))}`), `${decimal(run.seconds, 1)} s`].join(" · ");
   document.getElementById("more").append(section("Metrics, means over the questions", metricTables(run)), make("div", { class: "lists" }, stageTable(run), latencyTable(run), spending(run)));
-  document.getElementById("end").append(section("Config", fold("all of it", () => make("pre", {}, JSON.stringify(run.config, null, 2)))));
+  document.getElementById("end").append(section("Config", fold("all of it", () => make("pre", {}, JSON.stringify({ ...run.config, "the index, as it was": run.index }, null, 2)))));
   const place = document.getElementById("cases");
   place.append(make("h2", {}, "Questions, worst first"));
   const columns = [

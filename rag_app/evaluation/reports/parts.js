@@ -35,6 +35,9 @@ function show(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
+const brief = (text) => (text.length > 16 ? `${text.slice(0, 12)}…` : text);
+const lowerIsBetter = (name) => name === "false_answer_rate";
+
 function section(words, ...children) {
   return make("section", {}, make("h2", {}, words), children);
 }
