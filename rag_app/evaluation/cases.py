@@ -114,10 +114,11 @@ def write_cases(cases: Iterable[Case], path: str | Path) -> None:
     try:
         draft.write_text("".join(lines), encoding="utf-8")
         draft.replace(target)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        wrong = f"it cannot be written: {error.strerror}"
+        words = getattr(error, "strerror", None) or "a case is no Unicode text"
+        wrong = f"it cannot be written: {words}"
         raise UsageError(str(path), wrong, "Name a file in a folder that is there.") from error
 
 
@@ -143,15 +144,25 @@ def _read_lines(path: Path) -> Iterable[Case]:
         if line.strip():
             place = f"{path}:{number}"
             try:
-                given = json.loads(line)
+                given = json.loads(line, object_pairs_hook=lambda pairs: _pair_up(place, pairs))
             except (ValueError, RecursionError) as error:
                 raise UsageError(place, f"it is no JSON ({error})", _REMEDY) from error
             yield _parse(place, given)
 
 
+def _pair_up(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(place, f"it is no case: {twice!r} is given twice", "Leave one out.")
+    return made
+
+
 def _parse(place: str, given: Any) -> Case:
     if not isinstance(given, Mapping):
         raise UsageError(place, "it is no case: it is no object", _REMEDY)
+    _refuse_half_characters(place, given)
     _refuse_unknown(place, given, _KEYS)
     for wrong in _find_wrong(given):
         raise UsageError(place, f"it is no case: {wrong}", _REMEDY)
@@ -170,15 +181,25 @@ def _parse(place: str, given: Any) -> Case:
     return case
 
 
+def _refuse_half_characters(place: str, given: Any) -> None:
+    """Half of a surrogate pair is in no document, and can neither be embedded nor written."""
+    try:
+        json.dumps(given, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        wrong = "it is no case: it holds half of a surrogate pair, which is no Unicode text"
+        raise UsageError(place, wrong, "Write the character whole.") from error
+
+
 def _refuse_twice(case: Case) -> None:
+    pieces = [(each.source, each.quote, each.span) for each in case.evidence]
     for place, evidence in enumerate(case.evidence):
-        if evidence in case.evidence[:place]:
+        if pieces[place] in pieces[:place]:
             wrong = f"it is no case: the evidence in {evidence.source!r} is listed twice"
             raise UsageError(case.place, wrong, "List each piece once.")
 
 
 def _refuse_unknown(place: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name in given.keys() - set(known):
+    for name in (name for name in given if name not in known):
         remedy = f"There are: {', '.join(known)}. {did_you_mean(str(name), known)}".strip()
         raise UsageError(place, f"{name!r} is no key of a case", remedy)
 

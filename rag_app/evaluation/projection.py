@@ -69,11 +69,12 @@ def locate(case: Case, texts: Mapping[str, str]) -> tuple[tuple[Located, ...], t
 
 
 def _place_beyond(evidence: Evidence, text: str) -> tuple[Span, ...]:
-    """A span of the evidence's length that no chunk holds, so that missing it counts."""
+    """A span of the evidence's length that no chunk holds or touches, so that missing it counts."""
     if evidence.whole:
         return ()
     start, end = evidence.span or (0, len(evidence.quote or ""))
-    return ((len(text), len(text) + end - start),)
+    beyond = len(text) + 1
+    return ((beyond, beyond + end - start),)
 
 
 def locate_all(app: RagApp, cases: Cases) -> tuple[dict[str, tuple[Located, ...]], list[Stale]]:
@@ -122,8 +123,8 @@ def find_quote(quote: str, text: str) -> tuple[Span, ...]:
     """Every place of a quote in a text; where there is none, with any white space for its own."""
     exact = re.escape(quote)
     loose = r"\s+".join(map(re.escape, quote.split()))
-    for pattern in (exact, loose):
-        if spans := tuple(match.span() for match in re.finditer(pattern, text)):
+    for pattern in (exact, loose):  # looked for ahead of each character, as places may overlap
+        if spans := tuple(match.span(1) for match in re.finditer(f"(?=({pattern}))", text)):
             return spans
     return ()
 
