@@ -40,8 +40,8 @@ def draw_figures(value: Evaluation | Comparison | Explanations) -> str:
         MissingPackageError: matplotlib is not installed.
     """
     drawn = [
-        f'<figure id="plot-{name}"><div class="plot" tabindex="0">{to_svg(draw(), name, caption)}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure id="plot-{name}"><div class="plot" tabindex="0">'
+        f"{to_svg(draw(), name, caption)}</div><figcaption>{escape(caption)}</figcaption></figure>"
         for name, caption, draw in _choose(value)
     ]
     return "\n".join(drawn)
