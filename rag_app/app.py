@@ -255,6 +255,7 @@ class RagApp(Upkeep):
         judge: BaseChatModel | None = None,
         filter: Filter | None = None,
         stale: WhenStale = "error",
+        max_cost: float | None = None,
         resume: bool = True,
         progress: Callable[[str, int, int | None], None] = lambda *_: None,
     ) -> Evaluation:
@@ -269,16 +270,18 @@ class RagApp(Upkeep):
             filter: that every question is asked with.
             stale: of cases whose evidence is not in the index: `error`, `skip` them or count a
                 `miss`.
+            max_cost: US dollars that measuring may cost; None for no limit.
             resume: go on where the same evaluation was interrupted.
             progress: called as (stage, done, total).
 
         Raises:
-            UsageError: cases that are none, or whose evidence is not in the index. Others as `ask`.
+            UsageError: cases that are none, or whose evidence is not in the index. BudgetError:
+                it costs more; what was measured is kept. Others as `ask`.
         """
         from rag_app.evaluation.cases import take_cases
         from rag_app.evaluation.run import Plan, evaluate
 
-        plan = Plan(tuple(ks), answers, judge, filter, stale)
+        plan = Plan(tuple(ks), answers, judge, filter, stale, max_cost)
         return evaluate(self, take_cases(cases, split), plan, resume=resume, progress=progress)
 
     def prompt(self, question: str, *, filter: Filter | None = None) -> Sequence[BaseMessage]:

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 @json_option
 @cases_options
 @measuring_options
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0),
+    metavar="DOLLARS",
+    help="Stop when measuring has cost more than this; the exit status is 6.",
+)
 @click.option("--save", metavar="FILE", help="Write the result, to be a baseline or a report.")
 @click.option(
     "--baseline",
@@ -83,7 +89,7 @@ def command(
     chosen = read_given_cases(cases, split)
     model = open_judge(judge, answers=answers)
     limits = _read_limits(given, chosen, save, answers=answers, judged=judge is not None)
-    measuring = {name: given[name] for name in ("ks", "filter", "stale")}
+    measuring = {name: given[name] for name in ("ks", "filter", "stale", "max_cost")}
     with open_app(config, overrides) as app, show_progress() as progress:
         found = app.evaluate(chosen, answers=answers, judge=model, progress=progress, **measuring)
         progress.clear()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from rag_app.errors import UsageError
 from rag_app.evaluation.cases import to_line
+from rag_app.evaluation.results import LOWER_IS_BETTER
 from rag_app.evaluation.significance import adjust, compare_paired
 from rag_app.spelling import did_you_mean
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from rag_app.evaluation.results import Case, Evaluation, Paired
 
-LOWER_IS_BETTER: Final = frozenset({"false_answer_rate"})
 
 RANKING_METRICS: Final = (
     *("recall", "precision", "hit_rate", "mrr", "ndcg", "map"),

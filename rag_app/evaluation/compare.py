@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_app.errors import IndexStateError, UsageError
 from rag_app.evaluation.ablations import find_ablations, with_ablations
-from rag_app.evaluation.results import CUTOFFS, Ablation, Comparison, Pair
+from rag_app.evaluation.results import CUTOFFS, LOWER_IS_BETTER, Ablation, Comparison, Pair
 from rag_app.evaluation.run import Plan
 from rag_app.evaluation.significance import adjust, compare_paired, describe
 from rag_app.evaluation.workbench import Workbench
@@ -101,7 +101,8 @@ def judge_all(
             wrong = f"{metric!r} was not measured"
             remedy = f"There are: {', '.join(names)}. {did_you_mean(metric, names)}".strip()
             raise UsageError("metric", wrong, remedy)
-    best_first = sorted(evaluations, key=lambda each: -each.metrics[metric])
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    best_first = sorted(evaluations, key=lambda each: -sign * each.metrics[metric])
     _require_same_corpus(evaluations)
     scores = {each.name: each.scores(metric) for each in best_first}
     shared = sorted(set.intersection(*(set(each) for each in scores.values())))
@@ -139,10 +140,11 @@ def judge_all(
 def find_front(evaluations: Sequence[Evaluation], metric: str) -> tuple[str, ...]:
     """The names that no other is better than in one of quality, median latency and cost, and as
     good in the rest (the Pareto front). A cost that is not known is not compared."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     priced = all(each.cost is not None for each in evaluations)
     points = {
         each.name: (
-            -each.metrics[metric],
+            -sign * each.metrics[metric],
             each.latency_ms["total"]["p50"],
             (each.cost or 0.0) if priced else 0.0,
         )
@@ -203,5 +205,6 @@ def _say(paired: Paired, metric: str, latency: float) -> str:
     price = f"{latency:+.0f} ms a question"
     if not paired.distinguishable:
         return f"no difference that {paired.n} questions show, {price}"
-    pays = "pays" if paired.difference > 0 else "harms"
+    better = (paired.difference > 0) != (metric in LOWER_IS_BETTER)
+    pays = "pays" if better else "harms"
     return f"{pays}: {paired.difference:+.3f} {metric}, {price}"

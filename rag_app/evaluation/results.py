@@ -9,7 +9,9 @@ from typing import Any, Final, Literal, TypeAlias
 from rag_app.types import Citation, Filter, Hit, Span  # noqa: TC001  (read when written as JSON)
 
 Metrics: TypeAlias = Mapping[str, float]
-"""Values by name, as `ndcg@10`; higher is better in all of them but `false_answer_rate`."""
+"""Values by name, as `ndcg@10`; higher is better in all of them but `LOWER_IS_BETTER`."""
+
+LOWER_IS_BETTER: Final = frozenset({"false_answer_rate"})
 
 CUTOFFS: Final = (1, 3, 5, 10)
 """The `k` that rankings are measured at unless told otherwise."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rag_app import registry
 from rag_app.config.nodes import to_written
 from rag_app.errors import ConfigError, IndexStateError, LockedError, UsageError
-from rag_app.evaluation.baseline import LOWER_IS_BETTER
 from rag_app.evaluation.grid import Variant
+from rag_app.evaluation.results import LOWER_IS_BETTER
 from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:

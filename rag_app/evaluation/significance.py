@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from rag_app.errors import UsageError
-from rag_app.evaluation.results import Paired
+from rag_app.evaluation.results import LOWER_IS_BETTER, Paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,6 @@ _EQUAL: Final = 1e-12
 """Scores no further apart are the same: they differ by rounding alone."""
 _BLOCK: Final = 1 << 19
 """Numbers that are drawn at once, so that memory stays bounded."""
-_LOWER_IS_BETTER: Final = frozenset({"false_answer_rate"})
 _MANY: Final = 1_000_000
 _NORMAL: Final = NormalDist()
 
@@ -173,7 +172,7 @@ def power_of(n: int, sd: float, difference: float, *, alpha: float = ALPHA) -> f
 def describe(a_name: str, b_name: str, metric: str, paired: Paired) -> str:
     """The verdict on `b` against `a` in words; the better one stands first where there is one."""
     better = paired.difference > 0
-    if metric in _LOWER_IS_BETTER:
+    if metric in LOWER_IS_BETTER:
         better = not better
     show = _show_like(paired.difference)
     ends = paired.interval if paired.difference >= 0 else [-end for end in paired.interval[::-1]]
@@ -181,7 +180,7 @@ def describe(a_name: str, b_name: str, metric: str, paired: Paired) -> str:
     size = show(abs(paired.difference))
     if paired.distinguishable:
         winner, loser = (b_name, a_name) if better else (a_name, b_name)
-        less = "less " if metric in _LOWER_IS_BETTER else ""
+        less = "less " if metric in LOWER_IS_BETTER else ""
         return f"{winner} beats {loser} by {size} {less}{metric} ({figures})"
     words = f"not distinguishable: {a_name} and {b_name} (difference {size} {metric}"
     if paired.ties == paired.n:
