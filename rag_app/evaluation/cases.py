@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,7 +145,7 @@ def _read_lines(path: Path) -> Iterable[Case]:
         if line.strip():
             place = f"{path}:{number}"
             try:
-                given = json.loads(line, object_pairs_hook=lambda pairs: _pair_up(place, pairs))
+                given = json.loads(line, object_pairs_hook=partial(_pair_up, place))
             except (ValueError, RecursionError) as error:
                 raise UsageError(place, f"it is no JSON ({error})", _REMEDY) from error
             yield _parse(place, given)
