@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from rag_app.errors import UsageError
+from rag_app.evaluation.results import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +19,6 @@ Flip: TypeAlias = Literal["", "now wrong", "now right", "now abstains", "now ans
 
 PREFERRED: Final = ("ndcg", "recall", "hit_rate", "mrr", "correctness", "token_f1", "exact_match")
 """Metrics that changes are ordered by unless told otherwise: the first that both have."""
-
-LOWER: Final = frozenset(["false_answer_rate"])
-"""Metrics of which less is better."""
 
 RIGHT: Final = 0.5
 """From which value of the metric an answer is right."""
@@ -214,5 +212,5 @@ _FLIPS: Final[dict[Flip, int]] = {
 def _order(change: Change) -> tuple[float, int, int, str]:
     """Worst first: by metric, by answer, then by how much of the ranking changed."""
     moved = sum(move.kind != "stayed" for move in change.moves)
-    sign = -1.0 if change.metric in LOWER else 1.0
+    sign = -1.0 if change.metric in LOWER_IS_BETTER else 1.0
     return sign * (change.difference or 0.0), _FLIPS[change.flip], -moved, change.case.id

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rag_app.evaluation.behaviour import LOWER
 from rag_app.evaluation.frames import cost_per_thousand
 from rag_app.evaluation.metrics import measure_ranking
 from rag_app.evaluation.plot_parts import (
@@ -30,7 +29,7 @@ from rag_app.evaluation.plot_parts import (
     title_axes,
     write,
 )
-from rag_app.evaluation.results import STAGES
+from rag_app.evaluation.results import LOWER_IS_BETTER, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -212,7 +211,7 @@ def difference(comparison: Comparison, pair: Pair) -> Figure:
     counts, _ = np.histogram(values, edges)
     centres = (edges[:-1] + edges[1:]) / 2
     middle = len(counts) // 2
-    left, right = (BETTER, WORSE) if pair.metric in LOWER else (WORSE, BETTER)
+    left, right = (BETTER, WORSE) if pair.metric in LOWER_IS_BETTER else (WORSE, BETTER)
     colours = [left] * middle + [FAINT] + [right] * middle
     axes.bar(centres, counts, width=0.92 * (edges[1] - edges[0]), color=colours)
     top = float(counts.max(initial=1)) * 1.12
@@ -226,7 +225,7 @@ def difference(comparison: Comparison, pair: Pair) -> Figure:
     won = pair.paired
     words = f"better on {won.wins}, worse on {won.losses}, the same on {won.ties}"
     x = f"difference of {pair.metric}, question by question: {words}"
-    side = "left" if pair.metric in LOWER else "right"
+    side = "left" if pair.metric in LOWER_IS_BETTER else "right"
     title_axes(axes, x, f"questions; {side} of 0, {shorten_all([pair.b])[0]} is better")
     return figure
 
@@ -246,7 +245,7 @@ def _trade(
         words += f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     title_axes(axes, words, comparison.metric)
     _scale(axes, [x for x, _ in points.values()])
-    sign = -1 if comparison.metric in LOWER else 1
+    sign = -1 if comparison.metric in LOWER_IS_BETTER else 1
     front = find_front({place: (x, sign * y) for place, (x, y) in points.items()})
     if front:
         xs, ys = zip(*(points[place] for place in front), strict=True)

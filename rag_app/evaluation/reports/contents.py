@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rag_app.evaluation.behaviour import PREFERRED, is_right
 from rag_app.evaluation.frames import cost_per_thousand
-from rag_app.evaluation.results import STAGES, Comparison, Evaluation, Explanations
+from rag_app.evaluation.results import (
+    LOWER_IS_BETTER,
+    STAGES,
+    Comparison,
+    Evaluation,
+    Explanations,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +45,7 @@ def describe(value: Evaluation | Comparison | Explanations) -> dict[str, Any]:
         }
     return {
         **told,
+        "lower_is_better": sorted(LOWER_IS_BETTER),
         "sources": list(shared.sources),
         "texts": list(shared.texts),
         "chunks": shared.described,

@@ -36,7 +36,7 @@ function show(value) {
 }
 
 const brief = (text) => (text.length > 16 ? `${text.slice(0, 12)}…` : text);
-const lowerIsBetter = (name) => name === "false_answer_rate";
+const lowerIsBetter = (name) => data.lower_is_better.includes(name);
 
 function section(words, ...children) {
   return make("section", {}, make("h2", {}, words), children);
