@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rag_app.errors import UsageError
 from rag_app.evaluation.metrics import measure_ranking
 from rag_app.evaluation.projection import overlapped, overlaps, read_chunks
 from rag_app.evaluation.recording import MOST, RecordingRetriever
@@ -73,6 +74,9 @@ class Measuring:
             else:
                 usage, made = self._ask(case.question, given)
         rankings = dict(self._retriever.rankings)
+        if not rankings:
+            wrong = f"{self._app.config.chain.kind!r} answers without a search"
+            raise UsageError("chain", wrong, "Measure one that takes its passages from the index.")
         if located and _are_whole(located):
             rankings["retriever"] = self._find_documents(filter, rankings["retriever"])
         stages = {name: self._rank(hits, located) for name, hits in rankings.items() if located}

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from rag_app.errors import BudgetError, UsageError
+from rag_app.errors import BudgetError, IndexStateError, UsageError
 from rag_app.evaluation.journal import EvaluationJournal
 from rag_app.evaluation.measuring import Measuring
 from rag_app.evaluation.projection import StaleCasesError, locate_all
@@ -24,7 +24,7 @@ from rag_app.evaluation.summary import (
 from rag_app.money import show_dollars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from langchain_core.language_models import BaseChatModel
@@ -88,22 +88,54 @@ def evaluate(
 
     Raises:
         StaleCasesError: evidence does not stand in what is indexed.
+        IndexStateError: the index was written to meanwhile.
         Others as `RagApp.search` and `RagApp.ask`.
     """
     begun = time.perf_counter()
     app.index.check_ready()
+    revision = app.index.revision
     located, skipped = _locate(app, cases, plan.stale)
     listed = [case for case in cases.cases if case.id in located]
     measuring = Measuring(app, plan.ks, answers=plan.answers, judge=plan.judge)
     measuring.prepare({case.id: located[case.id] for case in listed})
     before = _read_usage(app)
+    resumed, ordered = _measure_all(app, cases, plan, measuring, located, resume, kept, progress)
+    if app.index.revision != revision:
+        wrong = "it was written to while it was measured, so cases saw different states of it"
+        raise IndexStateError(app.index.place, wrong, "Run it again when nobody writes.")
+    made = _summarise(app, cases, plan, ordered, name or app.config.name)
+    cost = _add_cost(
+        app, before, find_chat_cost(app.config, ordered, judged=plan.judge is not None)
+    )
+    notes = [*cases.notes, *_notes(app, listed, skipped)]
+    if resumed and cost:
+        notes.append(
+            f"{resumed} cases were measured before an interruption; what their questions cost to "
+            "embed is not in the cost"
+        )
+    return replace(made, cost=cost, seconds=time.perf_counter() - begun, notes=tuple(notes))
+
+
+def _measure_all(
+    app: RagApp,
+    cases: Cases,
+    plan: Plan,
+    measuring: Measuring,
+    located: Mapping[str, tuple[Located, ...]],
+    resume: bool,
+    kept: Callable[[Path], None] | None,
+    progress: Progress,
+) -> tuple[int, tuple[CaseResult, ...]]:
+    """How many cases an interrupted evaluation had measured, and the results of all."""
+    listed = [case for case in cases.cases if case.id in located]
+    before = _read_usage(app)
     journal = None if app.index.in_memory else EvaluationJournal(_place_journal(app, cases, plan))
-    results = journal.results if journal is not None and resume else {}
-    results = {case.id: results[case.id] for case in listed if case.id in results}
-    resumed = len(results)
-    if resumed < len(listed):
-        measuring.warm_up(listed[0].question)
     try:
+        known = journal.results if journal is not None and resume else {}
+        results = {case.id: known[case.id] for case in listed if case.id in known}
+        resumed = len(results)
+        if resumed < len(listed):
+            measuring.warm_up(listed[0].question)
         for case in listed:
             progress("measuring cases", len(results), len(listed))
             if case.id not in results:
@@ -116,17 +148,7 @@ def evaluate(
         if journal is not None:
             journal.close()
     _end(journal, kept)
-    ordered = tuple(results[case.id] for case in listed)
-    made = _summarise(app, cases, plan, ordered, name or app.config.name)
-    cost = _add_cost(
-        app, before, find_chat_cost(app.config, ordered, judged=plan.judge is not None)
-    )
-    notes = [*cases.notes, *_notes(app, listed, skipped)]
-    if resumed and cost:
-        notes.append(
-            f"{resumed} cases were measured before an interruption; cost is what came after"
-        )
-    return replace(made, cost=cost, seconds=time.perf_counter() - begun, notes=tuple(notes))
+    return resumed, tuple(results[case.id] for case in listed)
 
 
 def _end(journal: EvaluationJournal | None, kept: Callable[[Path], None] | None) -> None:
