@@ -200,3 +200,12 @@ async def _in_thread(steps: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str,
 
     while (piece := await loop.run_in_executor(None, advance)) is not None:
         yield piece
+
+
+def sum_usage(by_model: Mapping[str, Any]) -> dict[str, int]:
+    """Tokens of all models together, by LangChain's names."""
+    total: dict[str, int] = {}
+    for usage in by_model.values():
+        for name in ("input_tokens", "output_tokens", "total_tokens"):
+            total[name] = total.get(name, 0) + int(usage.get(name, 0))
+    return total

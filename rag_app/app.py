@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from rag_app.errors import RagAppError
-    from rag_app.evaluation.results import Cases, Evaluation
+    from rag_app.evaluation.results import Case, Cases, Evaluation
     from rag_app.evaluation.run import WhenStale
+    from rag_app.evaluation.verdicts import Explanation
     from rag_app.types import Filter, IngestReport, MigrationReport
 
 
@@ -218,6 +219,7 @@ class RagApp(Upkeep):
         """
         from langchain_core.callbacks import get_usage_metadata_callback
 
+        from rag_app.answering import sum_usage
         from rag_app.retrieval import to_hit
 
         with collect() as timings, get_usage_metadata_callback() as usage, timed("total"):
@@ -284,6 +286,31 @@ class RagApp(Upkeep):
         plan = Plan(tuple(ks), answers, judge, filter, stale, max_cost)
         return evaluate(self, take_cases(cases, split), plan, resume=resume, progress=progress)
 
+    def why(
+        self,
+        question: str | Case,
+        *,
+        source: str | None = None,
+        quote: str | None = None,
+        filter: Filter | None = None,
+        answer: bool = False,
+    ) -> Explanation:
+        """Which stage lost the evidence of a question, with proof and what would have kept it.
+
+        Args:
+            question: a case; or a question, with the `source` of its evidence and the `quote` that
+                stands there (all of the document without one), and the `filter` it is asked with.
+            answer: ask, too, and see whether the answer uses the evidence.
+
+        Raises:
+            UsageError: no evidence is given. Others as `search` and `ask`.
+        """
+        from rag_app.evaluation.why import explain, make_case
+
+        if isinstance(question, str):
+            question = make_case(question, source, quote, filter)
+        return explain(self, question, answer=answer)
+
     def prompt(self, question: str, *, filter: Filter | None = None) -> Sequence[BaseMessage]:
         """The messages the chat model would get for `question`, exactly; the model is not called.
 
@@ -319,12 +346,3 @@ def _chain_input(
     if filter is not None:
         given["filter"] = filter
     return given
-
-
-def sum_usage(by_model: Mapping[str, Any]) -> dict[str, int]:
-    """Tokens of all models together, by LangChain's names."""
-    total: dict[str, int] = {}
-    for usage in by_model.values():
-        for name in ("input_tokens", "output_tokens", "total_tokens"):
-            total[name] = total.get(name, 0) + int(usage.get(name, 0))
-    return total

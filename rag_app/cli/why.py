@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rag_app.app import RagApp
-    from rag_app.evaluation.results import Case, Cases, Evidence, Explanation, Explanations, Verdict
+    from rag_app.evaluation.results import Case, Cases, Evidence
+    from rag_app.evaluation.verdicts import Explanation, Explanations, Verdict
 
 WORST: Final = 20
 """Cases that a list for people names."""
@@ -192,7 +193,7 @@ def _name_evidence(evidence: Evidence) -> str:
 
 
 def _walk(verdict: Verdict, stages: Mapping[str, str]) -> list[str]:
-    from rag_app.evaluation.results import STAGES
+    from rag_app.evaluation.verdicts import STAGES
 
     lost = verdict.stage
     below = ("below_cut_dense", "below_cut_bm25", "lost_in_fusion")
@@ -221,7 +222,7 @@ def _walk(verdict: Verdict, stages: Mapping[str, str]) -> list[str]:
 
 def waterfall_lines(found: Explanations) -> list[str]:
     """How many cases each stage lost, and the first of those it lost."""
-    from rag_app.evaluation.results import STAGES
+    from rag_app.evaluation.verdicts import STAGES
 
     cases = sum(found.lost.values())
     lost = cases - found.lost.get("reached", 0)
@@ -239,7 +240,7 @@ def waterfall_lines(found: Explanations) -> list[str]:
 
 
 def _short_lines(explanation: Explanation) -> list[str]:
-    from rag_app.evaluation.results import STAGES
+    from rag_app.evaluation.verdicts import STAGES
 
     case = explanation.case
     lines = [f"{case.id}: {_shorten(case.question, 90)}"]

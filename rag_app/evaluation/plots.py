@@ -29,7 +29,8 @@ from rag_app.evaluation.plot_parts import (
     title_axes,
     write,
 )
-from rag_app.evaluation.results import LOWER_IS_BETTER, STAGES
+from rag_app.evaluation.results import LOWER_IS_BETTER
+from rag_app.evaluation.verdicts import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,14 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from rag_app.evaluation.results import (
-        CaseResult,
-        Comparison,
-        Evaluation,
-        Explanations,
-        Pair,
-        Retrieved,
-    )
+    from rag_app.evaluation.results import CaseResult, Comparison, Evaluation, Pair, Retrieved
+    from rag_app.evaluation.verdicts import Explanations
 
 _NAMED = 6
 """Points and lines up to this many are all named or coloured; of more, the ones that matter."""

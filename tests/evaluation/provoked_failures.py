@@ -24,7 +24,8 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 import rag_app
 from rag_app.app import RagApp
 from rag_app.config import load_config
-from rag_app.evaluation.results import Case, Evidence, Explanation, Stage
+from rag_app.evaluation.results import Case, Evidence
+from rag_app.evaluation.verdicts import Explanation, Stage
 from rag_app.evaluation.why import explain
 from rag_app.index.read import Source
 from rag_app.types import Hit, Origin

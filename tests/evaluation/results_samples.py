@@ -10,7 +10,6 @@ from typing import Any
 
 from rag_app.evaluation.metrics import measure_ranking
 from rag_app.evaluation.results import (
-    STAGES,
     Ablation,
     AnswerResult,
     Case,
@@ -18,14 +17,12 @@ from rag_app.evaluation.results import (
     Comparison,
     Evaluation,
     Evidence,
-    Explanation,
-    Explanations,
     Located,
     Pair,
     Paired,
     Retrieved,
-    Verdict,
 )
+from rag_app.evaluation.verdicts import STAGES, Explanation, Explanations, Verdict
 from rag_app.types import Citation, Hit, Rank
 
 KS = (1, 3, 5, 10)

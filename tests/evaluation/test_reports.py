@@ -18,7 +18,8 @@ import pytest
 from rag_app.errors import MissingPackageError, UsageError
 from rag_app.evaluation import reports
 from rag_app.evaluation.behaviour import changes
-from rag_app.evaluation.results import Comparison, Evaluation, Explanations
+from rag_app.evaluation.results import Comparison, Evaluation
+from rag_app.evaluation.verdicts import Explanations
 from tests.evaluation.browser import Page, start_browser
 from tests.evaluation.results_samples import (
     make_comparison,

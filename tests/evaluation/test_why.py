@@ -18,8 +18,8 @@ from rag_app.errors import IndexStateError, UsageError
 from rag_app.evaluation.results import Case, Cases, Evidence
 from rag_app.evaluation.storing import to_json
 from rag_app.evaluation.why import explain, explain_all, make_case
-from rag_app.evaluation.why_places import find_squeezed
-from rag_app.evaluation.why_raw import look_into
+from rag_app.evaluation.why.places import find_squeezed
+from rag_app.evaluation.why.raw import look_into
 from tests.evaluation.command import Run, make_run, write_cases, write_config
 
 DOCS = {

@@ -22,7 +22,8 @@ from rag_app.evaluation.reports.contents import describe
 from rag_app.evaluation.reports.figures import draw_figures
 
 if TYPE_CHECKING:
-    from rag_app.evaluation.results import Comparison, Evaluation, Explanations
+    from rag_app.evaluation.results import Comparison, Evaluation
+    from rag_app.evaluation.verdicts import Explanations
 
 _SLOT: Final = re.compile(r"\{\{(\w+)\}\}")
 _SCRIPTS: Final = ("parts", "hits", "evaluation", "comparison", "explanations", "page")

@@ -8,24 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rag_app.evaluation.behaviour import PREFERRED, is_right
 from rag_app.evaluation.frames import cost_per_thousand
-from rag_app.evaluation.results import (
-    LOWER_IS_BETTER,
-    STAGES,
-    Comparison,
-    Evaluation,
-    Explanations,
-)
+from rag_app.evaluation.results import LOWER_IS_BETTER, Comparison, Evaluation
+from rag_app.evaluation.verdicts import STAGES, Explanations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from rag_app.evaluation.results import (
-        AnswerResult,
-        Case,
-        CaseResult,
-        Located,
-        Paired,
-    )
+    from rag_app.evaluation.results import AnswerResult, Case, CaseResult, Located, Paired
     from rag_app.types import Hit, Span
 
 

@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 
 from rag_app.evaluation import plots
 from rag_app.evaluation.plot_parts import INK
-from rag_app.evaluation.results import Comparison, Explanations
+from rag_app.evaluation.results import Comparison
+from rag_app.evaluation.verdicts import Explanations
 from rag_app.registry import raise_missing
 
 if TYPE_CHECKING:

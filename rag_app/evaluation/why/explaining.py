@@ -14,20 +14,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from rag_app.errors import UsageError
-from rag_app.evaluation.results import STAGES, Case, Evidence, Explanation, Explanations, Verdict
-from rag_app.evaluation.why_answer import ask, find_cut, find_dropped, find_unused
-from rag_app.evaluation.why_chunks import find_split, find_truncated
-from rag_app.evaluation.why_documents import Corpus, explain_lost, explain_missing
-from rag_app.evaluation.why_pipeline import Pipeline
-from rag_app.evaluation.why_places import Place, describe_sources, find_twins, locate_piece
-from rag_app.evaluation.why_ranks import find_below, find_filtered, rank_lists
+from rag_app.evaluation.results import Case, Evidence
+from rag_app.evaluation.verdicts import STAGES, Explanation, Explanations, Verdict
+from rag_app.evaluation.why.answer import ask, find_cut, find_dropped, find_unused
+from rag_app.evaluation.why.chunks import find_split, find_truncated
+from rag_app.evaluation.why.documents import Corpus, explain_lost, explain_missing
+from rag_app.evaluation.why.pipeline import Pipeline
+from rag_app.evaluation.why.places import Place, describe_sources, find_twins, locate_piece
+from rag_app.evaluation.why.ranks import find_below, find_filtered, rank_lists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from rag_app.app import RagApp
-    from rag_app.evaluation.results import AnswerResult, Cases, Stage
-    from rag_app.evaluation.why_pipeline import Run
+    from rag_app.evaluation.results import AnswerResult, Cases
+    from rag_app.evaluation.verdicts import Stage
+    from rag_app.evaluation.why.pipeline import Run
     from rag_app.index.records import StoredDocument
     from rag_app.index.view import View
     from rag_app.rows import Row
@@ -37,13 +39,19 @@ _ORDER: Final = {stage: place for place, stage in enumerate(STAGES)}
 
 
 def make_case(
-    question: str, source: str, quote: str | None = None, filter: Filter | None = None
+    question: str,
+    source: str | None,
+    quote: str | None = None,
+    filter: Filter | None = None,
 ) -> Case:
     """A question with the words of a document that answer it; without a quote, all of them.
 
     Raises:
-        UsageError: the quote is empty.
+        UsageError: no document is named, or the quote is empty.
     """
+    if source is None:
+        wrong = "nothing tells where the evidence stands"
+        raise UsageError("source", wrong, "Name the document that answers, and quote it.")
     if quote is not None and not quote.strip():
         raise UsageError("quote", "it is empty", "Give words of the document, or leave it out.")
     return Case("question", question, (Evidence(source, quote),), filter=filter)

@@ -10,8 +10,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_app import registry
-from rag_app.evaluation.results import Verdict
-from rag_app.evaluation.why_pipeline import DEEPEST
+from rag_app.evaluation.verdicts import Verdict
+from rag_app.evaluation.why.pipeline import DEEPEST
 from rag_app.filters import look_up, matches, parse
 from rag_app.hits import fuse
 from rag_app.retrieval import to_hit
@@ -19,9 +19,9 @@ from rag_app.retrieval import to_hit
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rag_app.evaluation.results import Stage
-    from rag_app.evaluation.why_pipeline import Pipeline, Run
-    from rag_app.evaluation.why_places import Place
+    from rag_app.evaluation.verdicts import Stage
+    from rag_app.evaluation.why.pipeline import Pipeline, Run
+    from rag_app.evaluation.why.places import Place
     from rag_app.index.view import View
     from rag_app.types import Hit
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Final
 from rag_app.citations import words
 from rag_app.evaluation.answers import has_abstained, measure_answer
 from rag_app.evaluation.projection import overlaps
-from rag_app.evaluation.results import AnswerResult, Located, Verdict
+from rag_app.evaluation.results import AnswerResult, Located
+from rag_app.evaluation.verdicts import Verdict
 from rag_app.retrieval import to_hit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rag_app.evaluation.results import Case
-    from rag_app.evaluation.why_pipeline import Pipeline, Run
-    from rag_app.evaluation.why_places import Place
+    from rag_app.evaluation.why.pipeline import Pipeline, Run
+    from rag_app.evaluation.why.places import Place
     from rag_app.types import Citation, Hit
 
 REPEATED: Final = 0.6

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from rag_app.errors import SourceError, UsageError
 from rag_app.evaluation.projection import find_quote
-from rag_app.evaluation.results import Verdict
-from rag_app.evaluation.why_places import find_squeezed
-from rag_app.evaluation.why_raw import Look, look_into
+from rag_app.evaluation.verdicts import Verdict
+from rag_app.evaluation.why.places import find_squeezed
+from rag_app.evaluation.why.raw import Look, look_into
 from rag_app.index.read import list_origins
 from rag_app.spelling import did_you_mean
 from rag_app.types import Unreadable

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.documents import Document
 
 from rag_app import registry
-from rag_app.evaluation.results import Verdict
-from rag_app.evaluation.why_trials import Trial, try_chunk
+from rag_app.evaluation.verdicts import Verdict
+from rag_app.evaluation.why.trials import Trial, try_chunk
 from rag_app.spans import trim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rag_app.evaluation.why_pipeline import Pipeline, Run
-    from rag_app.evaluation.why_places import Chunk, Place
+    from rag_app.evaluation.why.pipeline import Pipeline, Run
+    from rag_app.evaluation.why.places import Chunk, Place
     from rag_app.index.view import View
     from rag_app.types import Span
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
 
     from rag_app.app import RagApp
-    from rag_app.evaluation.why_places import Place
+    from rag_app.evaluation.why.places import Place
     from rag_app.index.view import View
     from rag_app.types import Filter, Hit
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
-from rag_app.evaluation.why_places import SHORTEST, squeeze
+from rag_app.evaluation.why.places import SHORTEST, squeeze
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rag_app.errors import TruncationWarning
-from rag_app.evaluation.why_pipeline import DEEPEST, FIRST
+from rag_app.evaluation.why.pipeline import DEEPEST, FIRST
 from rag_app.hits import fuse, make_hit
 from rag_app.lexical import LexicalIndex
 from rag_app.rows import Row
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rag_app.evaluation.why_pipeline import Pipeline, Run
+    from rag_app.evaluation.why.pipeline import Pipeline, Run
     from rag_app.index.view import View
     from rag_app.types import Hit
 
