@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -150,6 +151,8 @@ def start_browser() -> Iterator[Page | None]:
             yield None
             return
         command, environment = found
+        if missing := _find_missing(command):
+            pytest.skip(f"no browser can be loaded here: {missing}")
         said = Path(folder) / "said.txt"
         with said.open("wb") as file:
             process = subprocess.Popen(
@@ -161,6 +164,18 @@ def start_browser() -> Iterator[Page | None]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _find_missing(command: list[str]) -> str:
+    """The system's library that Qt's engine needs and this machine lacks; empty for none."""
+    if command[0] != sys.executable:
+        return ""
+    modules = "PySide6.QtWebEngineWidgets, PySide6.QtWidgets"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {modules}"], capture_output=True, text=True, check=False
+    )
+    found = re.search(r"ImportError: (\S+: cannot open shared object file)", done.stderr)
+    return found[1] if found else ""
 
 
 def _find_tab(process: subprocess.Popen[bytes], said: Path) -> str:
