@@ -33,16 +33,20 @@ class EvaluationJournal:
             self._file: BinaryIO = path.open("a+b")
             self._file.truncate(self._read())
         except OSError as error:
-            wrong = f"it cannot be written: {error.strerror}"
-            raise UsageError(
-                str(path), wrong, "See that there is room, and whose it is."
-            ) from error
+            raise self._refuse(error) from error
 
     def add(self, result: CaseResult) -> None:
-        """Keep the result of one more case."""
-        self._file.write(write_line(result))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Keep the result of one more case.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            self._file.write(write_line(result))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._refuse(error) from error
         self.results[result.case.id] = result
 
     def close(self) -> None:
@@ -53,6 +57,10 @@ class EvaluationJournal:
         """All was measured: the next evaluation begins anew."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+
+    def _refuse(self, error: OSError) -> UsageError:
+        wrong = f"it cannot be written: {error.strerror}"
+        return UsageError(str(self.path), wrong, "See that there is room, and whose it is.")
 
     def _read(self) -> int:
         """Take up what is whole; where the first line that is torn begins."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.callbacks import get_usage_metadata_callback
+
+from rag_app.answering import sum_usage
 from rag_app.errors import UsageError
 from rag_app.evaluation.metrics import measure_ranking
 from rag_app.evaluation.projection import overlapped, overlaps, read_chunks
 from rag_app.evaluation.recording import MOST, RecordingRetriever
 from rag_app.evaluation.results import AnswerResult, CaseResult, Retrieved
 from rag_app.evaluation.spans import measure_spans
+from rag_app.evaluation.summary import add_costs, find_chat_cost
 from rag_app.retrieval import RerankingRetriever, to_hit
 from rag_app.timing import collect, timed
 
@@ -20,7 +24,9 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from rag_app.app import RagApp
+    from rag_app.evaluation.queries import RememberedQueries
     from rag_app.evaluation.results import Case, Located
+    from rag_app.options import Options
     from rag_app.types import Filter, Hit, Span
 
 
@@ -29,18 +35,28 @@ class Measuring:
 
     Args:
         ks: the cutoffs.
+        queries: what the index embeds questions with.
         answers: ask, too; without it only the search is measured.
         judge: a chat model that judges answers; None for none.
     """
 
     def __init__(
-        self, app: RagApp, ks: Sequence[int], *, answers: bool, judge: BaseChatModel | None
+        self,
+        app: RagApp,
+        ks: Sequence[int],
+        queries: RememberedQueries,
+        *,
+        answers: bool,
+        judge: BaseChatModel | None,
     ) -> None:
-        self._app, self._ks, self._judge = app, ks, judge
+        self._app, self._ks, self._queries, self._judge = app, ks, queries, judge
         whole = app.retriever
         reranking = whole if isinstance(whole, RerankingRetriever) else None
         first = whole if reranking is None else reranking.retriever
-        self._retriever = RecordingRetriever(first=first, reranking=reranking, depth=max(ks))
+        pool = _find_pool(app.config.retriever.options)
+        self._retriever = RecordingRetriever(
+            first=first, reranking=reranking, depth=max(ks), pool=pool
+        )
         self._chain = app.build_chain(lambda: self._retriever) if answers else None
         self._chunks: dict[str, list[Span]] = {}
 
@@ -67,18 +83,19 @@ class Measuring:
         """What the pipeline makes of a case, asked with this filter."""
         given: dict[str, Any] = {} if filter is None else {"filter": filter}
         made: dict[str, Any] | None = None
-        self._retriever.rankings = {}
-        with collect() as timings, timed("total"):
+        self._retriever.rankings, before = {}, self._queries.cost
+        with collect() as timings, get_usage_metadata_callback() as counted, timed("total"):
             if self._chain is None:
                 self._retriever.invoke(case.question, **given)
             else:
-                usage, made = self._ask(case.question, given)
+                made = self._chain.invoke({"question": case.question, **given})
+        usage = sum_usage(counted.usage_metadata)
+        embedding = add_costs((self._queries.cost, None if before is None else -before))
         rankings = dict(self._retriever.rankings)
         if not rankings:
             wrong = f"{self._app.config.chain.kind!r} answers without a search"
             raise UsageError("chain", wrong, "Measure one that takes its passages from the index.")
-        if located and _are_whole(located):
-            rankings["retriever"] = self._find_documents(filter, rankings["retriever"])
+        rankings["retriever"] = self._find_more(filter, rankings["retriever"], located)
         stages = {name: self._rank(hits, located) for name, hits in rankings.items() if located}
         metrics = dict(next(reversed(stages.values()), {}))
         answer = None
@@ -96,17 +113,9 @@ class Measuring:
             stages=stages,
             timings_ms=dict(timings),
             answer=answer,
+            usage=usage,
+            cost=add_costs((embedding, find_chat_cost(self._app.config, usage))),
         )
-
-    def _ask(self, question: str, given: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
-        from langchain_core.callbacks import get_usage_metadata_callback
-
-        from rag_app.app import sum_usage
-
-        assert self._chain is not None
-        with get_usage_metadata_callback() as usage:
-            made = self._chain.invoke({"question": question, **given})
-        return sum_usage(usage.usage_metadata), made
 
     def _judge_answer(
         self,
@@ -127,17 +136,22 @@ class Measuring:
         context: Sequence[Document] = made["context"]
         return judge_answer(self._judge, case, result, [each.page_content for each in context])
 
-    def _find_documents(self, filter: Filter | None, hits: list[Hit]) -> list[Hit]:
-        """More hits where the first ones are chunks of fewer documents than the deepest cutoff."""
-        deepest, asked = max(self._ks), len(hits)
-        while len({hit.source for hit in hits}) < deepest and asked < MOST:
-            asked = min(max(asked, deepest) * 2, MOST)
+    def _find_more(
+        self, filter: Filter | None, hits: list[Hit], located: Sequence[Located]
+    ) -> list[Hit]:
+        """More hits, below these, where they are fewer than the deepest cutoff; or, where the
+        evidence is whole documents, chunks of fewer documents."""
+        deepest, first = max(self._ks), len(hits)
+        asked, whole = first, bool(located) and _are_whole(located)
+        while asked < MOST and deepest > len({hit.source for hit in hits} if whole else hits):
+            asked = deepest if asked < deepest else min(asked * 2, MOST)
             found = self._retriever.search(self._retriever.query, asked, filter)
-            more = list(map(to_hit, found))
-            if len(more) <= len(hits):
+            known = {hit.id for hit in hits}
+            more = [hit for hit in map(to_hit, found) if hit.id not in known]
+            if not more:
                 break
-            hits = more
-        return hits
+            hits = [*hits, *more]
+        return hits if whole else hits[: max(deepest, first)]
 
     def _rank(self, hits: Sequence[Hit], located: Sequence[Located]) -> dict[str, float]:
         relevance = [each.relevance for each in located]
@@ -164,6 +178,13 @@ class Measuring:
                 ]
                 if held:
                     yield held
+
+
+def _find_pool(options: Options) -> int | None:
+    """How many candidates a search chooses from, when more of them would change its choice."""
+    if getattr(options, "mmr_lambda", 0) is None:
+        return None
+    return getattr(options, "fetch_k", None)
 
 
 def _are_whole(located: Sequence[Located]) -> bool:

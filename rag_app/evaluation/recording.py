@@ -25,6 +25,8 @@ class RecordingRetriever(OptionRetriever):
         first: finds chunks.
         reranking: the same with the reranker over it; None without one.
         depth: hits that each stage is asked for, where it is asked for fewer.
+        pool: hits that the first stage may be asked for and begin as the pipeline's own; None for
+            any number.
         rankings: what the last search found, by stage: hits, best first.
         query: the last that was searched for.
     """
@@ -32,6 +34,7 @@ class RecordingRetriever(OptionRetriever):
     first: BaseRetriever
     reranking: RerankingRetriever | None = None
     depth: int
+    pool: int | None = None
     rankings: dict[str, list[Any]] = {}  # noqa: RUF012  (pydantic copies it)
     query: str = ""
 
@@ -44,7 +47,8 @@ class RecordingRetriever(OptionRetriever):
     ) -> list[Document]:
         self.query = query
         own = getattr(self.first, "k", None)
-        found = self.search(query, max(self.depth, own or 0), filter)
+        wanted = self.depth if self.pool is None else min(self.depth, self.pool)
+        found = self.search(query, max(wanted, own or 0), filter)
         rankings = {"retriever": list(map(to_hit, found))}
         kept = found[:own]
         if self.reranking is not None:

@@ -12,8 +12,11 @@ from rag_app.errors import BudgetError, IndexStateError, UsageError
 from rag_app.evaluation.journal import EvaluationJournal
 from rag_app.evaluation.measuring import Measuring
 from rag_app.evaluation.projection import StaleCasesError, locate_all
+from rag_app.evaluation.queries import remember_questions
+from rag_app.evaluation.recording import MOST
 from rag_app.evaluation.results import CUTOFFS, CaseResult, Evaluation, Located
 from rag_app.evaluation.summary import (
+    add_costs,
     count_tokens,
     find_chat_cost,
     mean_metrics,
@@ -75,6 +78,7 @@ def evaluate(
     name: str | None = None,
     resume: bool = True,
     kept: Callable[[Path], None] | None = None,
+    paid: Callable[[float | None], None] = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Evaluation:
     """Measure a pipeline on cases; interrupted, the same call goes on where it stopped.
@@ -84,6 +88,7 @@ def evaluate(
         resume: take up what an interrupted one measured.
         kept: what was measured stays on disk at the end, and this is told where: for a comparison
             that goes on.
+        paid: told at the end what this call cost, US dollars; None where that is not known.
         progress: called as (stage, done, total).
 
     Raises:
@@ -92,27 +97,25 @@ def evaluate(
         Others as `RagApp.search` and `RagApp.ask`.
     """
     begun = time.perf_counter()
+    _check_cutoffs(plan.ks)
     app.index.check_ready()
     revision = app.index.revision
     located, skipped = _locate(app, cases, plan.stale)
     listed = [case for case in cases.cases if case.id in located]
-    measuring = Measuring(app, plan.ks, answers=plan.answers, judge=plan.judge)
-    measuring.prepare({case.id: located[case.id] for case in listed})
     before = _read_usage(app)
-    resumed, ordered = _measure_all(app, cases, plan, measuring, located, resume, kept, progress)
+    with remember_questions(app.index) as queries:
+        measuring = Measuring(app, plan.ks, queries, answers=plan.answers, judge=plan.judge)
+        measuring.prepare({case.id: located[case.id] for case in listed})
+        fresh, ordered = _measure_all(app, cases, plan, measuring, located, resume, kept, progress)
     if app.index.revision != revision:
         wrong = "it was written to while it was measured, so cases saw different states of it"
         raise IndexStateError(app.index.place, wrong, "Run it again when nobody writes.")
     made = _summarise(app, cases, plan, ordered, name or app.config.name)
-    cost = _add_cost(
-        app, before, find_chat_cost(app.config, ordered, judged=plan.judge is not None)
-    )
+    paid(_find_spent(app, before, plan, fresh))
+    cost = None if plan.judge is not None else add_costs(each.cost for each in ordered)
     notes = [*cases.notes, *_notes(app, listed, skipped)]
-    if resumed and cost:
-        notes.append(
-            f"{resumed} cases were measured before an interruption; what their questions cost to "
-            "embed is not in the cost"
-        )
+    if resumed := len(ordered) - len(fresh):
+        notes.append(f"{resumed} cases were measured before an interruption")
     return replace(made, cost=cost, seconds=time.perf_counter() - begun, notes=tuple(notes))
 
 
@@ -125,30 +128,31 @@ def _measure_all(
     resume: bool,
     kept: Callable[[Path], None] | None,
     progress: Progress,
-) -> tuple[int, tuple[CaseResult, ...]]:
-    """How many cases an interrupted evaluation had measured, and the results of all."""
+) -> tuple[list[CaseResult], tuple[CaseResult, ...]]:
+    """The results that no interrupted evaluation had, and those of all cases."""
     listed = [case for case in cases.cases if case.id in located]
     before = _read_usage(app)
+    fresh: list[CaseResult] = []
     journal = None if app.index.in_memory else EvaluationJournal(_place_journal(app, cases, plan))
     try:
         known = journal.results if journal is not None and resume else {}
         results = {case.id: known[case.id] for case in listed if case.id in known}
-        resumed = len(results)
-        if resumed < len(listed):
+        if len(results) < len(listed):
             measuring.warm_up(listed[0].question)
         for case in listed:
             progress("measuring cases", len(results), len(listed))
             if case.id not in results:
                 results[case.id] = _measure(measuring, case, located[case.id], plan.filter)
+                fresh.append(results[case.id])
                 if journal is not None:
                     journal.add(results[case.id])
-                _check_budget(app, before, plan, list(results.values())[resumed:])
+                _check_budget(app, before, plan, fresh)
         progress("measuring cases", len(listed), len(listed))
     finally:
         if journal is not None:
             journal.close()
     _end(journal, kept)
-    return resumed, tuple(results[case.id] for case in listed)
+    return fresh, tuple(results[case.id] for case in listed)
 
 
 def _end(journal: EvaluationJournal | None, kept: Callable[[Path], None] | None) -> None:
@@ -220,6 +224,13 @@ def _digest_corpus(app: RagApp) -> str:
     return hashlib.sha256(json.dumps(sorted(texts.items())).encode()).hexdigest()
 
 
+def _check_cutoffs(ks: Sequence[int]) -> None:
+    """Refuse what no ranking can be measured at, before anything is."""
+    if not ks or not all(type(k) is int and 1 <= k <= MOST for k in ks):
+        remedy = f"Give whole numbers from 1 to {MOST:,}."
+        raise UsageError("ks", f"{list(ks)} are no cutoffs", remedy)
+
+
 def _read_usage(app: RagApp) -> float | None:
     """US dollars that the embedding model has cost so far; None where that is not known."""
     usage = getattr(app.embeddings, "usage", None)
@@ -231,8 +242,7 @@ def _check_budget(
 ) -> None:
     if plan.max_cost is None:
         return
-    chat = find_chat_cost(app.config, results, judged=plan.judge is not None)
-    spent = _add_cost(app, before, chat)
+    spent = _find_spent(app, before, plan, results)
     if spent is None:
         wrong = "what it costs is not known, so no limit can be kept"
         remedy = "Set embeddings.price and chat_model.price, and leave out a judge."
@@ -242,9 +252,14 @@ def _check_budget(
         raise BudgetError("max_cost", wrong, "Raise it, and run again: what is measured is kept.")
 
 
-def _add_cost(app: RagApp, before: float | None, chat: float | None) -> float | None:
-    now = _read_usage(app)
-    return None if before is None or now is None or chat is None else now - before + chat
+def _find_spent(
+    app: RagApp, before: float | None, plan: Plan, results: Sequence[CaseResult]
+) -> float | None:
+    """US dollars: what the embedding model has cost since, and the chat model for these."""
+    if before is None or plan.judge is not None:
+        return None
+    chat = find_chat_cost(app.config, count_tokens(results))
+    return add_costs((_read_usage(app), -before, chat))
 
 
 def _notes(app: RagApp, cases: Sequence[Case], skipped: Sequence[str]) -> list[str]:

@@ -77,6 +77,6 @@ def load_evaluation(path: str | Path) -> Evaluation:
         made = _SAVED.validate_json(data)
         if made.get("rag_app_evaluation") != FORMAT:
             raise UsageError(str(path), "it is no saved evaluation of this version", remedy)
-        return _EVALUATION.validate_python(made["evaluation"])
+        return _EVALUATION.validate_python(made.get("evaluation"))
     except ValidationError as error:
         raise UsageError(str(path), "it is no saved evaluation", remedy) from error

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rag_app.config import AppConfig
     from rag_app.evaluation.results import CaseResult, Metrics
 
+_NO_SERVICE: Final = ("cross_encoder", "llm")
+"""Rerankers that cost nothing, or tokens of the chat model."""
+
 _PERCENTILES: Final = {"p50": 50.0, "p95": 95.0}
 
 
@@ -52,24 +55,29 @@ def count_tokens(results: Iterable[CaseResult]) -> dict[str, int]:
     """Tokens of the chat model and, as `judge_…`, of the judge."""
     total: dict[str, int] = defaultdict(int)
     for result in results:
+        for name, count in result.usage.items():
+            total[name] += count
         if result.answer is not None:
-            for name, count in result.answer.usage.items():
-                total[name] += count
             for name, count in result.answer.judge_usage.items():
                 total[f"judge_{name}"] += count
     return dict(total)
 
 
-def find_chat_cost(
-    config: AppConfig, results: Sequence[CaseResult], *, judged: bool
-) -> float | None:
-    """US dollars of the chat model's tokens; None without a price, or with a judge."""
-    tokens = count_tokens(results)
+def add_costs(costs: Iterable[float | None]) -> float | None:
+    """Their sum; None where one is not known."""
+    listed = list(costs)
+    return None if None in listed else float(sum(cost for cost in listed if cost is not None))
+
+
+def find_chat_cost(config: AppConfig, tokens: Mapping[str, int]) -> float | None:
+    """US dollars of the chat model's tokens; None without a price, or where a service reranks."""
+    if config.reranker is not None and config.reranker.kind not in _NO_SERVICE:
+        return None
     if not any(tokens.values()):
         return 0.0
     section = config.chat_model
     price = None if section is None else getattr(section.options, "price", None)
-    if judged or price is None:
+    if price is None:
         return None
     spent = (
         tokens.get("input_tokens", 0) * price.input + tokens.get("output_tokens", 0) * price.output

@@ -85,11 +85,11 @@ class Workbench:
             replace(plan, max_cost=self._left),
             name=variant.name,
             kept=self.journals.add,
+            paid=self._spend,
             progress=lambda _, done, total: self._progress(variant.name, done, total),
         )
         app.close()
         self.embedded += queries.sent - before
-        self._spend(measured.cost)
         return measured
 
     def finish(self) -> None:
