@@ -8,44 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-WORDS = [
-    "ant",
-    "bee",
-    "cat",
-    "dog",
-    "eel",
-    "fox",
-    "gnu",
-    "hen",
-    "ibis",
-    "jay",
-    "kiwi",
-    "lynx",
-    "mole",
-    "newt",
-    "owl",
-    "pig",
-    "quail",
-    "rat",
-    "seal",
-    "toad",
-    "vole",
-    "wasp",
-    "yak",
-    "zebra",
-    "sleeps",
-    "eats",
-    "runs",
-    "hides",
-    "sings",
-    "waits",
-    "under",
-    "over",
-    "beside",
-    "the",
-    "river",
-    "stone",
-]
+_LISTED = (
+    "ant bee cat dog eel fox gnu hen ibis jay kiwi lynx mole newt owl pig quail rat seal toad "
+    "vole wasp yak zebra sleeps eats runs hides sings waits under over beside the river stone"
+)
+WORDS = _LISTED.split()
 
 
 def draw_text(random_: random.Random, sentences: int) -> str:
