@@ -35,7 +35,8 @@ def steps(block: str) -> list[tuple[str, str]]:
 
 def spaced(text: str) -> str:
     """The words of an output; how long something took is never the same."""
-    return " ".join(re.sub(r"\b\d+\.\d s\b", "0.0 s", text).split())
+    text = re.sub(r"\b\d+\.\d s\b", "0.0 s", text)
+    return " ".join(re.sub(r"[+-]\d+ ms\b", "+0 ms", text).split())
 
 
 def on_terminal(printed: str) -> str:
