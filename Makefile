@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := test
-.PHONY: help demo test contracts lint types docs docs-check bench crash format clean
+.PHONY: help demo test contracts lint types docs docs-check bench reliability crash format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,11 @@ docs: .venv/.dev ## Write the generated parts: schema, README tables
 
 docs-check: .venv/.dev
 	$(BIN)/python scripts/write_docs.py --check
+
+reliability: .venv/.dev ## Whole what `make test` does in part: every fault, point, pair and sequence; hours
+	RAG_APP_CRASH_KILLS=40 RAG_APP_ANSWERS=1500 RAG_APP_SCALE=100000 RAG_APP_FAULTS=all RAG_APP_FAILPOINTS=all \
+	RAG_APP_STATE_MACHINE=all RAG_APP_PAIRS=all \
+	$(BIN)/python -m pytest tests/reliability tests/test_swap_backends.py -n 2 --timeout 0
 
 crash: .venv/.dev ## N kills of an ingest in each of STORES, beside SYSTEMS=langchain; goes on where it stopped
 	$(BIN)/python scripts/crash.py --kills $(or $(N),1000) --stores "$(STORES)" --systems $(or $(SYSTEMS),rag_app) $(if $(RECORD),--record)

@@ -119,17 +119,18 @@ def try_pair(folder: Path, store: str, embeddings: str, overrides: list[str]) ->
     return ""
 
 
-def swap(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Try every pair; store, embeddings, and why it failed ("" when it did not)."""
+def swap(folder: Path, each: int = 1) -> Iterator[tuple[str, str, str]]:
+    """Try every pair, or every `each`-th; store, embeddings, why it failed ("" if it did not)."""
     (folder / "docs").mkdir()
     for file, text in DOCUMENTS.items():
         (folder / "docs" / file).write_text(text, encoding="utf-8")
     (folder / "rag-app.yaml").write_text(CONFIG, encoding="utf-8")
     with ExitStack() as stack:
         stores, embeddings = find_stores(folder, stack), find_embeddings(folder, stack)
-        for store, store_set in stores.items():
-            for model, model_set in embeddings.items():
-                yield store, model, try_pair(folder, store, model, [*store_set, *model_set])
+        for row, (store, store_set) in enumerate(stores.items()):
+            for column, (model, model_set) in enumerate(embeddings.items()):
+                if (row + column) % each == 0:
+                    yield store, model, try_pair(folder, store, model, [*store_set, *model_set])
 
 
 def _inline(kind: str, options: dict[str, Any]) -> str:

@@ -38,6 +38,33 @@ _STORE = re.compile(
 )
 
 
+LONGEST = (
+    "quality/test_retrieval_quality.py",
+    "reliability/test_readers.py",
+    "reliability/test_failpoints.py",
+    "reliability/test_disk_faults.py",
+    "reliability/test_state_machine.py",
+    "reliability/test_truncation.py",
+    "reliability/test_crash.py",
+    "test_readme.py",
+    "quality/",
+    "test_remote.py",
+    "evaluation/",
+)
+"""Parts of the names of files that take long, the longest first."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers, what takes long begins first, so that no worker is left with it."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(nodeid: str) -> int:
+    return next((rank for rank, name in enumerate(LONGEST) if name in nodeid), len(LONGEST))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers, a file's tests run on one, and so do all tests of one vector store:
     servers and models are started once."""
@@ -48,6 +75,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             found = _STORE.search(nodeid)
             return (found[1] or found[2]) if found else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # by number of tests; here the longest come first
     return ByFileOrStore(config, log)
 
 

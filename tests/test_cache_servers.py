@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from rag_app.errors import IndexStateError
-from rag_app.index import cache
+from rag_app.index import cache, cache_servers
 from rag_app.urls import hide_password
 from tests.postgres_server import PostgresServer
 
@@ -64,7 +64,7 @@ def test_a_password_of_the_query_is_not_told() -> None:
 def test_postgres_is_not_waited_for_without_end(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(cache_servers, "WAIT_SECONDS", 0.5)
     opened = cache.open_url(postgres_url, "a")
     opened.keep({"text": [1.0]})
     with psycopg.connect(postgres_url) as other:

@@ -79,11 +79,17 @@ def test_reads_what_a_folder_would_give(endpoint: str, bucket: Any) -> None:
     assert found == {f"{here}a b/ä.md": "# Head\n\nwords"}
 
 
-def test_lists_more_objects_than_a_page_holds(endpoint: str, bucket: Any) -> None:
-    for number in range(1010):
-        bucket.put_object(Key=f"{number:04}.txt", Body=b"x")
+def test_lists_more_objects_than_a_page_holds(
+    endpoint: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "20")  # read by the server, in this process
+    names = [f"{number:04}.txt" for number in range(45)]
+    for name in names:
+        bucket.put_object(Key=name, Body=b"x")
+    page = bucket.meta.client.list_objects_v2(Bucket=bucket.name)
+    assert (len(page["Contents"]), page["IsTruncated"]) == (20, True)
     loader = build(endpoint, bucket)
-    assert len(list(loader.origins())) == 1010
+    assert [origin.source.rpartition("/")[2] for origin in loader.origins()] == names
     loader.close()
 
 

@@ -37,6 +37,9 @@ REACHED: Final = {
 EVERY: Final = os.environ.get("RAG_APP_FAILPOINTS") == "all"
 """Whether every kind of run dies at every point in every store, which takes many minutes."""
 
+STORE_CHANGED: Final = ("upserted", "staged", "published", "rows-deleted")
+"""Between what the store and what the journal keeps: where stores differ, if they do."""
+
 CASES: Final = [
     (run, store)
     for store in ("memory", "faiss", "chroma", "qdrant", "lancedb", "pgvector")
@@ -115,7 +118,7 @@ def stored_ids(app: RagApp) -> dict[str, int]:
 
 @pytest.mark.parametrize(("run", "store"), CASES)
 def test_every_transition_recovers(run: str, store: str, tmp_path: Path) -> None:
-    for name in REACHED[run]:
+    for name in REACHED[run] if EVERY or store == "memory" else STORE_CHANGED:
         twice = store == "memory" and run == "edit"
         for failpoint in (name, f"{name}:2") if twice else (name,):
             folder = tmp_path / failpoint.replace(":", "-")

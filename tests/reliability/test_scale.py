@@ -1,8 +1,12 @@
-"""A large ingest stays small: the memory of the command, word index included."""
+"""A large ingest stays small: the memory of the command, word index included.
+
+RAG_APP_SCALE says how many chunks; `make reliability` takes 100,000.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
@@ -12,8 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHUNKS: Final = 100_000
-LIMIT_MB: Final = 600
+CHUNKS: Final = int(os.environ.get("RAG_APP_SCALE", "30000"))
+LIMIT_MB: Final = 150 + CHUNKS * 0.0045
+"""600 MB for 100,000 chunks. The first part is what a command takes that ingests nothing."""
 
 # The child tells its own peak at its end; the parent's would count what it held before.
 _COMMAND: Final = """
@@ -30,7 +35,7 @@ finally:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_a_hundred_thousand_chunks_take_less_than_600_mb(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_chunks(tmp_path: Path) -> None:
     records = tmp_path / "records.jsonl"
     with records.open("w", encoding="utf-8") as file:
         for number in range(CHUNKS // 50):

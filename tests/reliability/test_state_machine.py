@@ -54,7 +54,7 @@ from tests.reliability.published import (
 from tests.reliability.stores import STORES, open_place
 
 ALL: Final = os.environ.get("RAG_APP_STATE_MACHINE") == "all"
-EXAMPLES: Final = int(os.environ.get("RAG_APP_STATE_MACHINE_EXAMPLES", "60" if ALL else "6"))
+EXAMPLES: Final = int(os.environ.get("RAG_APP_STATE_MACHINE_EXAMPLES", "60" if ALL else "4"))
 STEPS: Final = int(os.environ.get("RAG_APP_STATE_MACHINE_STEPS", "40" if ALL else "25"))
 
 ALONE: Final = ("chroma", "qdrant", "milvus")

@@ -60,7 +60,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "one page less": _cut(lambda size: (size - 1) // PAGE * PAGE),
     "removed": Path.unlink,
 }
-for place in range(5, 100, 1 if ALL else 30):
+for place in range(5, 100, 1 if ALL else 45):
     DAMAGES[f"a byte changed at {place} %"] = _overwrite(place / 100, _flip, 1)
     DAMAGES[f"a page of zeros at {place} %"] = _overwrite(
         place / 100, lambda b: bytes(len(b)), PAGE
