@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from itertools import combinations
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rag_app.errors import IndexStateError, UsageError
@@ -65,8 +66,8 @@ def compare(
         raise UsageError("compare", wrong, "Name another, or give a list where one value belongs.")
     with Workbench(max_cost=max_cost, progress=progress) as bench:
         measured = _measure_all(bench, listed, cases, plan)
-        bench.finish()
         made = judge_all(listed, measured, metric)
+        bench.finish()
         return replace(
             made,
             embedded=bench.embedded,
@@ -90,25 +91,23 @@ def _measure_all(
 def judge_all(
     variants: Sequence[Variant], evaluations: Sequence[Evaluation], metric: str
 ) -> Comparison:
-    """What evaluations of the same cases say about their configs.
+    """What evaluations of the same cases say about their configs: the best by the cases that all
+    of them have, and of equal ones the first by name.
 
     Raises:
-        UsageError: they have no such metric, or share no case.
+        UsageError: they have no such metric, are of other cases, share none, or share a name.
+        IndexStateError: the same sources said different things.
     """
-    for evaluation in evaluations:
-        if metric not in evaluation.metrics:
-            names = sorted(evaluation.metrics)
-            wrong = f"{metric!r} was not measured"
-            remedy = f"There are: {', '.join(names)}. {did_you_mean(metric, names)}".strip()
-            raise UsageError("metric", wrong, remedy)
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    best_first = sorted(evaluations, key=lambda each: -sign * each.metrics[metric])
+    _require_comparable(evaluations, metric)
     _require_same_corpus(evaluations)
-    scores = {each.name: each.scores(metric) for each in best_first}
+    scores = {each.name: each.scores(metric) for each in evaluations}
     shared = sorted(set.intersection(*(set(each) for each in scores.values())))
     if not shared:
         wrong = "no case was measured with every config"
         raise UsageError("cases", wrong, "Give cases whose evidence is in all of their sources.")
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    means = {name: sign * fmean(_take(each, shared)) for name, each in scores.items()}
+    best_first = sorted(evaluations, key=lambda each: (-means[each.name], each.name))
     ids = [(b.name, a.name) for b, a in combinations(best_first, 2)]
     paired = adjust(
         [compare_paired(_take(scores[a], shared), _take(scores[b], shared)) for b, a in ids]
@@ -119,7 +118,7 @@ def judge_all(
     )
     best = best_first[0].name
     tied = [pair.a for pair in pairs if pair.b == best and not pair.paired.distinguishable]
-    left_out = max(len(each) for each in scores.values()) - len(shared)
+    left_out = len(set().union(*scores.values())) - len(shared)
     notes = [f"{left_out} cases were not measured with every config"] if left_out else []
     notes += dict.fromkeys(note for each in evaluations for note in each.notes)
     return Comparison(
@@ -158,6 +157,21 @@ def find_front(evaluations: Sequence[Evaluation], metric: str) -> tuple[str, ...
             for other in points.values()
         )
     )
+
+
+def _require_comparable(evaluations: Sequence[Evaluation], metric: str) -> None:
+    for place, each in enumerate(evaluations):
+        if metric not in each.metrics:
+            names = sorted(each.metrics)
+            wrong = f"{metric!r} was not measured"
+            remedy = f"There are: {', '.join(names)}. {did_you_mean(metric, names)}".strip()
+            raise UsageError("metric", wrong, remedy)
+        if each.digest != evaluations[0].digest:
+            wrong = f"{each.name!r} was measured on other cases than {evaluations[0].name!r}"
+            raise UsageError("cases", wrong, "Measure both on the same.")
+        if each.name in (other.name for other in evaluations[:place]):
+            wrong = f"{each.name!r} is the name of two configs"
+            raise UsageError("compare", wrong, "Give each a name of its own.")
 
 
 def _require_same_corpus(evaluations: Sequence[Evaluation]) -> None:

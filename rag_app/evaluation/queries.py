@@ -54,6 +54,11 @@ class RememberedQueries(Embeddings):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
+    def close(self) -> None:
+        """Release the cache; vectors stay in it."""
+        if self._cache is not None:
+            self._cache.close()
+
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """As the model does."""
         return self._model.embed_documents(texts)

@@ -100,6 +100,13 @@ class Workbench:
 
     def close(self) -> None:
         """Release files and connections."""
+        self._close_host()
+        for part in self._parts.values():
+            if isinstance(part, RememberedQueries):
+                part.close()
+        self._parts.clear()
+
+    def _close_host(self) -> None:
         if self._host is not None:
             self._host.close()
             self._host = None
@@ -108,7 +115,7 @@ class Workbench:
         name = name_index(config)
         if self._host is not None and self._host.config.name == name:
             return self._host
-        self.close()
+        self._close_host()
         options = config.index
         if options.cache is None:  # also where the store forgets its vectors
             options = options.model_copy(update={"cache": True})
