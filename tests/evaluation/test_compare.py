@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rag_app
@@ -106,6 +106,7 @@ def judge(*evaluations: Evaluation) -> Comparison:
 SCORES = st.lists(st.floats(0, 1), min_size=8, max_size=8)
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(SCORES, min_size=2, max_size=4), st.randoms(use_true_random=False))
 def test_the_order_in_which_configs_are_given_changes_nothing(
     listed: list[list[float]], random_: random.Random
