@@ -180,4 +180,4 @@ def _cost_per_thousand(each: Evaluation) -> str:
 
 def _ablation_line(each: Ablation) -> str:
     cost = f", {show_dollars(each.cost)} more per 1,000 questions" if each.cost else ""
-    return f"{each.stage} ({each.value}): {each.verdict}{cost}"
+    return f"{each.stage} ({each.value}) in {each.with_it}: {each.verdict}{cost}"
