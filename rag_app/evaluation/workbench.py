@@ -71,24 +71,23 @@ class Workbench:
         """
         host = self._open_index(variant.config)
         config = replace(variant.config, name=host.config.name, index=host.config.index)
-        app = RagApp(config)
-        app.borrow("embeddings", host.embeddings)
-        app.borrow("index", host.index)
-        for name in ("chat_model", "reranker"):
-            if getattr(config, name) is not None:
-                app.borrow(name, self._share(app, name))
         queries: Any = host.embeddings
         before = queries.sent
-        measured = evaluate(
-            app,
-            cases,
-            replace(plan, max_cost=self._left),
-            name=variant.name,
-            kept=self.journals.add,
-            paid=self._spend,
-            progress=lambda _, done, total: self._progress(variant.name, done, total),
-        )
-        app.close()
+        with RagApp(config) as app:
+            app.borrow("embeddings", host.embeddings)
+            app.borrow("index", host.index)
+            for name in ("chat_model", "reranker"):
+                if getattr(config, name) is not None:
+                    app.borrow(name, self._share(app, name))
+            measured = evaluate(
+                app,
+                cases,
+                replace(plan, max_cost=self._left),
+                name=variant.name,
+                kept=self.journals.add,
+                paid=self._spend,
+                progress=lambda _, done, total: self._progress(variant.name, done, total),
+            )
         self.embedded += queries.sent - before
         return measured
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag_app.errors import UsageError
@@ -38,6 +38,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cases") / "cases.jsonl"
 
 
+@settings(deadline=None)
 @given(st.lists(CASES, min_size=1, max_size=4, unique_by=lambda case: case.id))
 def test_what_is_written_is_read_again(file: Path, cases: list[Case]) -> None:
     write_cases(cases, file)
@@ -51,6 +52,7 @@ def test_what_is_written_is_read_again(file: Path, cases: list[Case]) -> None:
             assert getattr(read, name) == getattr(written, name)
 
 
+@settings(deadline=None)
 @given(CASES, CASES)
 def test_digests_differ_when_cases_do_and_only_then(one: Case, other: Case) -> None:
     same = all(

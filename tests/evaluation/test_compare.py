@@ -171,6 +171,7 @@ POINTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(POINTS)
 def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int, int | None]]) -> None:
     evaluations = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rag_app
@@ -55,6 +55,7 @@ def find_loose(quote: str, text: str) -> list[Span]:
     return found
 
 
+@settings(deadline=None)
 @given(QUOTES, LETTERS)
 @example("aba", "ababa")
 @example("a a", "a  a\na")
@@ -63,6 +64,7 @@ def test_every_place_of_a_quote_is_found(quote: str, text: str) -> None:
     assert list(find_quote(quote, text)) == (exact or find_loose(quote, text))
 
 
+@settings(deadline=None)
 @given(QUOTES, LETTERS, LETTERS, st.sampled_from(["\n\n", "\t ", "\u2003", "\r\n"]))
 def test_a_quote_is_found_however_its_white_space_was_changed(
     quote: str, before: str, after: str, space: str
@@ -73,6 +75,7 @@ def test_a_quote_is_found_however_its_white_space_was_changed(
     assert all(text[start:end].split() == quote.split() for start, end in spans)
 
 
+@settings(deadline=None)
 @given(LETTERS, st.integers(0, 15), st.integers(1, 15), st.none() | QUOTES)
 def test_a_span_holds_unless_it_is_beyond_the_end_or_says_something_else(
     text: str, start: int, length: int, quote: str | None
@@ -97,6 +100,7 @@ RANGES = st.tuples(st.integers(0, 12), st.integers(1, 6)).map(lambda at: (at[0],
 LOCATED = st.builds(Located, st.sampled_from("st"), st.lists(RANGES, max_size=3).map(tuple))
 
 
+@settings(deadline=None)
 @given(st.sampled_from("st"), RANGES, st.lists(LOCATED, max_size=4))
 def test_a_hit_holds_the_evidence_that_it_shares_characters_with(
     source: str, span: Span, located: list[Located]
