@@ -95,7 +95,8 @@ def locate_all(app: RagApp, cases: Cases) -> tuple[dict[str, tuple[Located, ...]
 def find_spans(evidence: Evidence, texts: Mapping[str, str]) -> tuple[Span, ...]:
     """The spans of a piece of evidence, each as good as the others; none for a whole document.
 
-    A quote is looked for as it is, then with any white space for its own.
+    A quote is looked for as it is, then with any white space for its own. Where a span is given
+    too, it has to be one of its places.
 
     Raises:
         LookupError: saying why it is not there.
@@ -105,18 +106,20 @@ def find_spans(evidence: Evidence, texts: Mapping[str, str]) -> tuple[Span, ...]
     text = texts[evidence.source]
     if evidence.whole:
         return ()
-    if evidence.span is not None:
-        start, end = evidence.span
-        if end <= len(text) and evidence.quote in (None, text[start:end]):
-            return (evidence.span,)
-        if evidence.quote is None:
-            raise LookupError(
-                f"{evidence.source!r} has {len(text)} characters, and no {start}-{end}"
-            )
-    assert evidence.quote is not None
-    if spans := find_quote(evidence.quote, text):
+    spans = () if evidence.quote is None else find_quote(evidence.quote, text)
+    if evidence.quote is not None and not spans:
+        raise LookupError(f"{evidence.source!r} does not hold the quote")
+    if evidence.span is None:
         return spans
-    raise LookupError(f"{evidence.source!r} does not hold the quote")
+    start, end = evidence.span
+    if end > len(text):
+        raise LookupError(f"{evidence.source!r} has {len(text)} characters, and no {start}-{end}")
+    if spans and evidence.span not in spans:
+        first, last = spans[0]
+        raise LookupError(
+            f"the quote stands at {first}-{last} of {evidence.source!r}, and not at {start}-{end}"
+        )
+    return (evidence.span,)
 
 
 def find_quote(quote: str, text: str) -> tuple[Span, ...]:

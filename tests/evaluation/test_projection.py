@@ -82,12 +82,11 @@ def test_a_span_holds_unless_it_is_beyond_the_end_or_says_something_else(
 ) -> None:
     evidence = Evidence("s", quote, (start, start + length))
     inside = start + length <= len(text)
-    if inside and quote in (None, text[start : start + length]):
+    places = [] if quote is None else find_exact(quote, text) or find_loose(quote, text)
+    if inside and (quote is None or (start, start + length) in places):
         assert find_spans(evidence, {"s": text}) == ((start, start + length),)
-    elif quote is not None and (places := find_exact(quote, text) or find_loose(quote, text)):
-        assert list(find_spans(evidence, {"s": text})) == places
     else:
-        with pytest.raises(LookupError, match="'s' (has|does not hold)"):
+        with pytest.raises(LookupError, match="'s' has|'s' does not hold|stands at .* of 's'"):
             find_spans(evidence, {"s": text})
 
 
