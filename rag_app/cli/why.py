@@ -105,6 +105,9 @@ def _choose_cases(
         if source is None:
             wrong = "it has no evidence, so there is nothing to look for"
             raise UsageError("QUESTION", wrong, "Name it: --source NAME --quote TEXT.")
+        if split is not None or id is not None:
+            name = "--id" if split is None else "--split"
+            raise UsageError(name, "it chooses among --cases", "Leave it out, or QUESTION.")
         return Cases((make_case(question, source, quote),), "the command line", "")
     if source is not None or quote is not None:
         raise UsageError("--source", "cases have evidence of their own", "Leave it out.")
