@@ -25,14 +25,7 @@ from rag_app.evaluation.metrics import (
     rank_documents,
     write_trec,
 )
-from rag_app.evaluation.results import (
-    Case,
-    CaseResult,
-    Evaluation,
-    Evidence,
-    Located,
-    Retrieved,
-)
+from rag_app.evaluation.results import Case, CaseResult, Evaluation, Evidence, Located, Retrieved
 from rag_app.types import Hit
 
 Run: TypeAlias = dict[str, dict[str, float]]
