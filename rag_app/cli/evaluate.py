@@ -26,6 +26,8 @@ from rag_app.money import show_dollars
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_core.language_models import BaseChatModel
+
     from rag_app.evaluation.baseline import Change, Floor
     from rag_app.evaluation.results import Cases, Evaluation, Metrics
 
@@ -88,7 +90,7 @@ def command(
     """
     chosen = read_given_cases(cases, split)
     model = open_judge(judge, answers=answers)
-    limits = _read_limits(given, chosen, save, answers=answers, judged=judge is not None)
+    limits = _read_limits(given, chosen, save, answers=answers, judge=model)
     measuring = {name: given[name] for name in ("ks", "filter", "stale", "max_cost")}
     with open_app(config, overrides) as app, show_progress() as progress:
         found = app.evaluate(chosen, answers=answers, judge=model, progress=progress, **measuring)
@@ -225,8 +227,8 @@ class Outcome:
         made: dict[str, Any] = {}
         if self.changes is not None:
             changes = [
-                {"metric": c.metric, "worse": c.worse, "baseline": c.baseline, "now": c.now}
-                | asdict(c.paired)
+                {"metric": c.metric, "worse": c.worse, "blind": c.blind}
+                | {"baseline": c.baseline, "now": c.now, **asdict(c.paired)}
                 for c in self.changes
             ]
             made["baseline"] = {"file": self.file, "changes": changes}
@@ -251,7 +253,8 @@ class Outcome:
 
 def _change_row(change: Change) -> list[str]:
     paired = change.paired
-    word = "WORSE" if change.worse else "differs" if paired.distinguishable else "no difference"
+    unseen = "too few cases" if change.blind else "no difference"
+    word = "WORSE" if change.worse else "differs" if paired.distinguishable else unseen
     means = [f"{change.baseline:.4f}", f"{change.now:.4f}", f"{paired.difference:+.4f}"]
     return [change.metric, *means, show_interval(paired.interval), f"{paired.adjusted:.3f}", word]
 
@@ -261,20 +264,27 @@ def _verdict(changes: Sequence[Change]) -> str:
         return "worse than the baseline by more than chance"
     cases = max(change.paired.n for change in changes)
     words = f"nothing is worse as far as {cases:,} cases show"
-    seen = [change.paired.detectable for change in changes]
-    blind = [each for each in seen if each is not None]
-    return words + (f"; falls under {max(blind):.3f} may be missed" if blind else "")
+    missed = [each for change in changes if (each := change.paired.detectable) is not None]
+    words += f"; falls under {max(missed):.3f} may be missed" if missed else ""
+    blind = [f"{change.metric} ({change.paired.n})" for change in changes if change.blind]
+    return words + (f"; too few cases to show any fall in {', '.join(blind)}" if blind else "")
 
 
 def _read_limits(
-    given: dict[str, Any], cases: Cases, save: str | None, *, answers: bool, judged: bool
+    given: dict[str, Any],
+    cases: Cases,
+    save: str | None,
+    *,
+    answers: bool,
+    judge: BaseChatModel | None,
 ) -> Limits:
     """What the result will be held against, refused before anything is measured."""
     from rag_app.evaluation import baseline as held
+    from rag_app.evaluation.run import Plan
     from rag_app.evaluation.storing import load_evaluation
 
     floors = held.read_floors(given["floors"])
-    known = held.list_metrics(given["ks"], answers=answers, judged=judged)
+    known = held.list_metrics(given["ks"], answers=answers, judged=judge is not None)
     held.require_metrics(floors, known, "--fail-under")
     held.require_metrics(given["metrics"], known, "--metric")
     file = given["baseline"]
@@ -287,7 +297,10 @@ def _read_limits(
         raise UsageError("--save", wrong, "Save to another file, and move it when it is better.")
     baseline = load_evaluation(file)
     held.require_same_cases(cases.cases, cases.digest, baseline)
+    plan = Plan(given["ks"], answers, judge, given["filter"], given["stale"])
+    held.require_same_plan(plan.describe(), baseline)
     held.require_metrics(given["metrics"], list(baseline.metrics), "--baseline")
+    held.require_sight(given["metrics"] or held.choose_metrics(known, baseline), baseline)
     return Limits(baseline, file, given["metrics"], floors)
 
 

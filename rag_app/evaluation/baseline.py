@@ -1,19 +1,23 @@
 """Has it become worse? A result held against one of before on the same cases, or against floors.
 
 A fall counts when it is more than chance: paired, case by case, and corrected for how many metrics
-are looked at. A floor is absolute: the mean is below it, or it is not.
+are looked at. So few cases that no fall of theirs could count are refused. A floor is absolute: the
+mean is below it, or it is not.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from statistics import NormalDist, stdev
+from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import UsageError
 from rag_app.evaluation.cases import to_line
 from rag_app.evaluation.results import LOWER_IS_BETTER
-from rag_app.evaluation.significance import adjust, compare_paired
+from rag_app.evaluation.significance import ALPHA, POWER, RESAMPLES, adjust, compare_paired
 from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -45,13 +49,15 @@ class Change:
 
     Attributes:
         baseline: its mean then; `now`, its mean now. Both over the cases that have it in both.
-        paired: now against then; `adjusted` for all metrics that were looked at.
+        paired: now against then; `adjusted` and `detectable` for all metrics that were looked at.
+        blind: so few cases have it that no fall of it alone would count.
     """
 
     metric: str
     baseline: float
     now: float
     paired: Paired
+    blind: bool = False
 
     @property
     def worse(self) -> bool:
@@ -136,11 +142,14 @@ def check_baseline(
         metrics: which to compare; None for `choose_metrics`.
 
     Raises:
-        UsageError: the baseline was measured on other cases, or lacks a metric.
+        UsageError: the baseline was measured on other cases or in another way, lacks a metric, or
+            has a case that is left out now; or its cases are too few to show any fall.
     """
     cases = [result.case for result in evaluation.results]
     require_same_cases(cases, evaluation.digest, baseline)
-    chosen = choose_metrics(evaluation, baseline) if metrics is None else list(metrics)
+    require_same_plan(evaluation.plan, baseline)
+    _require_no_gaps(evaluation, baseline)
+    chosen = choose_metrics(evaluation.metrics, baseline) if metrics is None else list(metrics)
     both = [name for name in evaluation.metrics if name in baseline.metrics]
     require_metrics(chosen, both, "--baseline")
     measured = []
@@ -151,20 +160,48 @@ def check_baseline(
             wrong = f"no case has {name} both now and in it"
             raise UsageError("--baseline", wrong, "Save a new one: rag-app evaluate --save FILE")
         measured.append((name, [then[id] for id in shared], [now[id] for id in shared]))
+    _refuse_blindness({name: len(now) for name, _, now in measured})
     pairs = adjust([compare_paired(then, now) for _, then, now in measured])
     return [
-        Change(name, sum(then) / len(then), sum(now) / len(now), paired)
+        Change(
+            metric=name,
+            baseline=sum(then) / len(then),
+            now=sum(now) / len(now),
+            paired=replace(
+                paired.judged_by(name), detectable=_find_detectable(then, now, len(measured))
+            ),
+            blind=not can_show(len(now), len(measured)),
+        )
         for (name, then, now), paired in zip(measured, pairs, strict=True)
     ]
 
 
-def choose_metrics(evaluation: Evaluation, baseline: Evaluation) -> list[str]:
-    """What is compared unless metrics are named: `WATCHED` at the largest cutoff of both, and all
-    that is known of the answers."""
-    shared = [k for k in evaluation.ks if k in baseline.ks]
+def can_show(cases: int, metrics: int) -> bool:
+    """Whether so many cases can show a fall at all when so many metrics are looked at: whether it
+    counts as more than chance when every case falls."""
+    return metrics * max(2.0 ** (1 - cases), 1 / (RESAMPLES + 1)) < ALPHA
+
+
+def require_sight(metrics: Sequence[str], baseline: Evaluation) -> None:
+    """Refuse a baseline whose cases are too few to show a fall in any of the metrics.
+
+    Args:
+        metrics: that are compared; each is one of the baseline.
+
+    Raises:
+        UsageError: a total collapse would pass as well.
+    """
+    _refuse_blindness({name: len(baseline.scores(name)) for name in metrics})
+
+
+def choose_metrics(measured: Iterable[str], baseline: Evaluation) -> list[str]:
+    """What is compared unless metrics are named: of those measured, `WATCHED` at the largest cutoff
+    that the baseline has, too, and all that is known of the answers."""
+    both = {name for name in measured if name in baseline.metrics}
+    shared = [k for k in baseline.ks if any(f"{name}@{k}" in both for name in WATCHED)]
     names = [f"{name}@{max(shared)}" for name in WATCHED] if shared else []
     names += [*ANSWER_METRICS, *JUDGED_METRICS]
-    found = [each for each in names if each in evaluation.metrics and each in baseline.metrics]
+    found = [each for each in names if each in both]
     if not found:
         wrong = "it has no metric in common with this result"
         raise UsageError("--baseline", wrong, "Save a new one: rag-app evaluate --save FILE")
@@ -195,6 +232,69 @@ def require_same_cases(cases: Iterable[Case], digest: str, baseline: Evaluation)
         "Measure the pipeline it is of on these cases, and save that: rag-app evaluate --save FILE"
     )
     raise UsageError("--baseline", wrong, remedy)
+
+
+def require_same_plan(plan: Mapping[str, Any], baseline: Evaluation) -> None:
+    """Refuse a baseline that was measured in another way: with other questions' filter, by another
+    judge, or not of the answers.
+
+    What becomes of stale cases may differ: those that are left out are told by their absence.
+
+    Args:
+        plan: as `Evaluation.plan` has it.
+
+    Raises:
+        UsageError: saying what differs.
+    """
+    if plan and not baseline.plan:
+        wrong = "it does not say how it was measured"
+        raise UsageError("--baseline", wrong, "Save a new one: rag-app evaluate --save FILE")
+    told = [
+        f"{name} {_show(baseline.plan.get(name))} there, {_show(plan.get(name))} here"
+        for name in ("filter", "answers", "judge")
+        if baseline.plan.get(name) != plan.get(name)
+    ]
+    if told:
+        wrong = f"it was measured in another way: {'; '.join(told)}"
+        remedy = "Measure in the same way, or save a new one: rag-app evaluate --save FILE"
+        raise UsageError("--baseline", wrong, remedy)
+
+
+def _require_no_gaps(evaluation: Evaluation, baseline: Evaluation) -> None:
+    now = {result.case.id for result in evaluation.results}
+    gone = [result.case.id for result in baseline.results if result.case.id not in now]
+    if gone:
+        named = ", ".join(gone[:5]) + (", …" if len(gone) > 5 else "")
+        wrong = f"{len(gone)} of its {len(baseline.results)} cases are left out now: {named}"
+        remedy = "To count what is no longer in the index as not found: --stale miss"
+        raise UsageError("--baseline", wrong, remedy)
+
+
+def _refuse_blindness(counts: Mapping[str, int]) -> None:
+    if any(can_show(cases, len(counts)) for cases in counts.values()):
+        return
+    cases, metrics = max(counts.values()), len(counts)
+    least = next(n for n in range(1, 64) if can_show(n, metrics) or n == 63)
+    listed = ", ".join(counts)
+    wrong = f"these {cases} cases cannot show any fall in {metrics} metrics ({listed})"
+    fewer = ", or fewer --metric" if can_show(cases, 1) else ""
+    remedy = f"Give {least} cases or more{fewer}"
+    raise UsageError("--baseline", wrong, f"{remedy}, or use --fail-under METRIC=VALUE.")
+
+
+def _find_detectable(then: Sequence[float], now: Sequence[float], metrics: int) -> float | None:
+    """The smallest change that these cases show with 80 % power, each metric having its share of
+    the 5 %; None where they show none, or all of them changed alike."""
+    if not can_show(len(now), metrics):
+        return None
+    spread = stdev(b - a for a, b in zip(then, now, strict=True))
+    normal = NormalDist()
+    reach = normal.inv_cdf(1 - ALPHA / metrics / 2) + normal.inv_cdf(POWER)
+    return reach * spread / math.sqrt(len(now)) if spread > 1e-12 else None
+
+
+def _show(value: object) -> str:
+    return "none" if value is None else json.dumps(value)
 
 
 def _advise(name: str, known: Sequence[str]) -> str:

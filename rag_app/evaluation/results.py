@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from rag_app.types import Citation, Filter, Hit, Span  # noqa: TC001  (read when written as JSON)
@@ -172,6 +172,7 @@ class Evaluation:
         cost: US dollars that asking all cases takes; None where no price is known, or with a judge.
         index: `documents`, `chunks`, `revision` of what is served, `corpus`: a digest of its texts.
         notes: what a reader must know, as cases that were left out.
+        plan: how it was measured: `filter`, `stale`, `answers`, and the `judge`'s class and model.
     """
 
     name: str
@@ -189,6 +190,7 @@ class Evaluation:
     index: Mapping[str, Any]
     seconds: float
     notes: tuple[str, ...] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def answerable(self) -> int:
@@ -212,7 +214,8 @@ class Paired:
         difference: mean of `b - a`; `interval`, its 95 % paired bootstrap interval.
         p: two-sided, of the paired randomisation test; `adjusted` for all pairs (Holm).
         effect: Cohen's d_z; 0 for no difference, None where all cases differ alike.
-        wins: cases where `b` is better; `ties`, `losses`.
+        wins: cases where `b` is better; `ties`, `losses`. A test knows no metric and takes higher
+            for better, until `judged_by` is told which it is.
         needed: cases that would show a difference of this size with 80 % power at 5 %, two-sided;
             None where there is no difference or only one case.
         detectable: the smallest that these cases show so; None of under 6 or without a spread.
@@ -234,6 +237,12 @@ class Paired:
     def distinguishable(self) -> bool:
         """Whether it is a difference: the adjusted p is below 5 %."""
         return self.adjusted < 0.05
+
+    def judged_by(self, metric: str) -> Paired:
+        """The same, with wins and losses as they are for that metric."""
+        if metric not in LOWER_IS_BETTER:
+            return self
+        return replace(self, wins=self.losses, losses=self.wins)
 
 
 @dataclass(frozen=True, slots=True)

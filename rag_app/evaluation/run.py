@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from rag_app.errors import BudgetError, IndexStateError, UsageError
 from rag_app.evaluation.journal import EvaluationJournal
@@ -69,6 +69,18 @@ class Plan:
     stale: WhenStale = "error"
     max_cost: float | None = None
 
+    def describe(self) -> dict[str, Any]:
+        """What decides the figures besides config, index, cases and cutoffs, as JSON values."""
+        judge = None
+        if self.judge is not None:
+            named = [
+                getattr(self.judge, name, None) for name in ("model_name", "model", "model_id")
+            ]
+            model = next((str(name) for name in named if name), None)
+            judge = {"class": type(self.judge).__name__, "model": model}
+        asked = None if self.filter is None else json.loads(json.dumps(self.filter, default=str))
+        return {"filter": asked, "stale": self.stale, "answers": self.answers, "judge": judge}
+
 
 def evaluate(
     app: RagApp,
@@ -102,6 +114,9 @@ def evaluate(
     revision = app.index.revision
     located, skipped = _locate(app, cases, plan.stale)
     listed = [case for case in cases.cases if case.id in located]
+    if not listed:
+        wrong = f"no case is left: the evidence of all {len(skipped)} is not in the index"
+        raise UsageError(cases.origin, wrong, "Ingest the documents that they name.")
     before = _read_usage(app)
     with remember_questions(app.index) as queries:
         measuring = Measuring(app, plan.ks, queries, answers=plan.answers, judge=plan.judge)
@@ -183,10 +198,8 @@ def _locate(
 
 def _place_journal(app: RagApp, cases: Cases, plan: Plan) -> Path:
     """The journal of exactly this: config, index, cases and ways of measuring."""
-    named = [getattr(plan.judge, name, None) for name in ("model_name", "model", "model_id")]
-    judge = None if plan.judge is None else [type(plan.judge).__name__, *map(str, named)]
     what = (app.config.record(), app.index.revision, cases.digest)
-    decides = (*what, plan.ks, plan.answers, judge, plan.filter, plan.stale)
+    decides = (*what, plan.ks, plan.describe())
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
     return app.config.index.path / "evaluations" / f"{app.config.name}-{digest[:16]}.jsonl"
 
@@ -215,6 +228,7 @@ def _summarise(
             "corpus": _digest_corpus(app),
         },
         seconds=0.0,
+        plan=plan.describe(),
     )
 
 

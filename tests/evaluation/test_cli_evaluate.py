@@ -109,6 +109,10 @@ def test_a_baseline_on_other_cases_or_one_that_would_be_lost_is_refused_before_m
 ) -> None:
     assert run("evaluate", "--cases", "cases.jsonl", "--save", "then.json").status == 0
     kept = (tmp_path / "then.json").read_bytes()
+    filtered = ("evaluate", "--cases", "cases.jsonl", "--baseline", "then.json", "--filter")
+    otherwise = run(*filtered, '{"source": "ant.md"}')
+    assert otherwise.status == 2
+    assert "measured in another way: filter none there" in otherwise.stderr
     more = (tmp_path / "cases.jsonl").read_text().splitlines()[:-1]
     (tmp_path / "fewer.jsonl").write_text("\n".join(more))
     other = run("evaluate", "--cases", "fewer.jsonl", "--baseline", "then.json")
@@ -121,6 +125,33 @@ def test_a_baseline_on_other_cases_or_one_that_would_be_lost_is_refused_before_m
     assert run(*args, "--metric", "map@10").status == 0
     assert "Did you mean" in run(*args, "--metric", "mapp@10").stderr
     assert run("evaluate", "--cases", "cases.jsonl", "--metric", "map@10").status == 2
+
+
+def test_a_baseline_that_could_show_no_fall_is_refused_before_measuring(
+    run: Run, tmp_path: Path
+) -> None:
+    lines = (tmp_path / "cases.jsonl").read_text().splitlines()[:6]
+    (tmp_path / "few.jsonl").write_text("\n".join(lines))
+    args = ("evaluate", "--cases", "few.jsonl")
+    assert run(*args, "--save", "then.json").status == 0
+    done = run(*args, "--baseline", "then.json")
+    assert done.status == 2
+    assert done.stdout == ""
+    assert "these 6 cases cannot show any fall in 3 metrics" in done.stderr
+    assert run(*args, "--baseline", "then.json", "--metric", "ndcg@10").status == 0
+
+
+def test_a_baseline_is_not_held_against_the_cases_that_are_left(run: Run, tmp_path: Path) -> None:
+    args = ("evaluate", "--cases", "cases.jsonl")
+    assert run(*args, "--save", "then.json").status == 0
+    for animal in ANIMALS[:9]:
+        (tmp_path / "docs" / f"{animal}.md").write_text("It has moved.")
+    assert run("ingest").status == 0
+    skipped = run(*args, "--baseline", "then.json", "--stale", "skip")
+    assert skipped.status == 2
+    assert "9 of its 13 cases are left out now: ant, bee, cat, dog, eel, …" in skipped.stderr
+    missed = run(*args, "--baseline", "then.json", "--stale", "miss")
+    assert missed.status == 10
 
 
 def test_evidence_that_is_not_there_is_an_alarm_unless_told_otherwise(
