@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from rag_app.config.model import AppConfig
     from rag_app.config.space import Picked
 
-__all__ = ["Variant", "expand", "expand_many", "find_ablations", "name_all", "with_ablations"]
+__all__ = [
+    "Variant",
+    "expand",
+    "expand_many",
+    "find_ablations",
+    "find_void",
+    "name_all",
+    "with_ablations",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,43 @@ def expand_many(
         wrong = f"{len(found):,} configs, more than {LARGEST:,}"
         raise UsageError("compare", wrong, "Name fewer files, or shorten their lists.")
     return found
+
+
+def find_void(variants: Sequence[Variant], answers: bool) -> list[str]:
+    """The options that vary and decide nothing of what is measured, as `retriever.k`.
+
+    Rankings are measured to the largest cutoff, however many chunks the pipeline takes: `k` decides
+    how many reach the answer, and of a retriever also how many reach a reranker.
+
+    Args:
+        answers: answers are measured, too, and by them such an option can be judged.
+    """
+    if answers:
+        return []
+    found = []
+    for name in ("retriever", "reranker"):
+        seen: dict[str, set[int]] = {}
+        for variant in variants:
+            if (k := _find_void_k(variant.config, name)) is not None:
+                seen.setdefault(getattr(variant.config, name).kind, set()).add(k)
+        if any(len(values) > 1 for values in seen.values()):
+            found.append(f"{name}.k")
+    return found
+
+
+def _find_void_k(config: AppConfig, name: str) -> int | None:
+    """The `k` of a section where it decides nothing about rankings; None where it does."""
+    section = getattr(config, name)
+    if section is None:
+        return None
+    k: int | None = getattr(section.options, "k", None)
+    if k is None or name == "reranker":
+        return k
+    if config.reranker is not None:  # it is what the reranker gets to choose from
+        return None
+    pool = getattr(section.options, "fetch_k", None)
+    chooses = getattr(section.options, "mmr_lambda", 0) is not None
+    return None if chooses and pool is not None and k > pool else k
 
 
 def name_all(picked: Sequence[Picked], first: AppConfig) -> list[str]:

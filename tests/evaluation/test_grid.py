@@ -10,7 +10,13 @@ import pytest
 
 from rag_app.config import load_config
 from rag_app.errors import ConfigError, UsageError
-from rag_app.evaluation.grid import expand, expand_many, find_ablations, with_ablations
+from rag_app.evaluation.grid import (
+    expand,
+    expand_many,
+    find_ablations,
+    find_void,
+    with_ablations,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -406,3 +412,39 @@ def test_what_is_lacking_is_added_and_no_more() -> None:
     assert with_ablations(more)[: len(more)] == more
     plain = expand({**BASE, "retriever": "dense"})
     assert with_ablations(plain) == plain
+
+
+# -- options that decide nothing of what is measured ----------------------------------------------
+
+RERANKED = {"reranker": {**RERANKER, "k": 4}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "void"),
+    [
+        ({"retriever": {"kind": "bm25", "k": [4, 8]}}, ["retriever.k"]),
+        ({"retriever": {"kind": "hybrid", "k": [4, 8]}}, ["retriever.k"]),
+        ({"retriever": {"kind": "hybrid", "k": [4, 60], "fetch_k": 50}}, []),
+        ({"retriever": {"kind": "dense", "k": [4, 60], "fetch_k": 50}}, ["retriever.k"]),
+        ({"retriever": {"kind": "dense", "k": [4, 60], "mmr_lambda": 0.5, "fetch_k": 50}}, []),
+        ({"retriever": ["dense", "bm25"]}, []),
+        ({"retriever": ["bm25", {"kind": "dense", "k": [3, 5]}]}, ["retriever.k"]),
+        ({"retriever": {"kind": "bm25", "k": [4, 8]}, **RERANKED}, []),
+        ({"reranker": {**RERANKER, "k": [2, 4]}}, ["reranker.k"]),
+        ({"reranker": ["none", RERANKER]}, []),
+    ],
+)
+def test_a_k_that_no_ranking_depends_on_is_found(sections: dict[str, Any], void: list[str]) -> None:
+    variants = expand({**BASE, **sections})
+    assert len(variants) > 1
+    assert find_void(variants, answers=False) == void
+    assert find_void(variants, answers=True) == []
+
+
+def test_it_is_found_among_files_too(tmp_path: Path) -> None:
+    files = []
+    for k in (4, 8):
+        files.append(tmp_path / f"k{k}.yaml")
+        text = "sources: [{kind: files, path: docs}]\nembeddings: hashing\n"
+        files[-1].write_text(f"{text}retriever: {{kind: bm25, k: {k}}}\n")
+    assert find_void(expand_many(files), answers=False) == ["retriever.k"]
