@@ -2,11 +2,12 @@
 
     faithfulness  share of the answer's claims that the passages it was written from support
     correctness   1 if it says what one of the right answers says, 0.5 if it says part of it, else 0
+                  (unasked, if it abstains where the documents hold an answer)
 
 Each is one question to the model, whose reply must be JSON of a given form: one that is not is
-asked for once more, and then it is an error. No figure is ever guessed. A judge errs, and favours
-its own kind: choose another model than the one that answers, and compare configs only under the
-same judge.
+asked for once more, and then it is an error; so it is with one that holds two verdicts. No figure
+is ever guessed. A judge errs, and favours its own kind: choose another model than the one that
+answers, and compare configs only under the same judge.
 
 Sources: Es et al., "RAGAS: Automated Evaluation of Retrieval Augmented Generation", EACL 2024, for
 faithfulness; Zheng et al., "Judging LLM-as-a-Judge", NeurIPS 2023, for what judges get wrong.
@@ -15,6 +16,7 @@ faithfulness; Zheng et al., "Judging LLM-as-a-Judge", NeurIPS 2023, for what jud
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,7 +28,7 @@ from rag_app.errors import ModelError, RagAppError
 from rag_app.model_errors import describe_chat_model, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
@@ -72,17 +74,22 @@ def judge_answer(
 
     Args:
         judge: any LangChain chat model.
-        result: of an answer that does not abstain.
         context: the passages that the answer was written from, in the order of their numbers.
 
     Correctness is left out where the case has no right answers, and faithfulness where the answer
-    claims nothing.
+    claims nothing. An answer that abstains is not shown to the judge: it claims nothing, and where
+    there are right answers its correctness is 0.
 
     Raises:
         ModelError: the judge fails, or twice replies in another form than the one asked for.
     """
     usage: Counter[str] = Counter(result.judge_usage)
     metrics, remarks = dict(result.metrics), dict(result.remarks)
+    if result.abstained:
+        if case.answerable and case.answers:
+            metrics["correctness"] = VERDICTS["wrong"]
+            remarks["correctness"] = "wrong: it says that there is no answer"
+        return replace(result, metrics=metrics, remarks=remarks)
     claims = _ask(
         judge, case, write_faithfulness(case, result.answer, context), _read_claims, usage
     )
@@ -176,23 +183,36 @@ def _read_verdict(reply: str) -> tuple[str, str]:
 
 
 def _find_object(reply: str, key: str) -> dict[str, Any]:
-    """The last JSON object in the reply that has the key: some models think aloud before it."""
-    found = [each for each in _find_objects(reply) if key in each]
-    if not found:
+    """The JSON object in the reply that has the key; some models think aloud around it.
+
+    One that says something else, or the key in broken JSON, may be text that the judge quotes.
+    """
+    found, outside = _split_objects(reply)
+    keyed = [each for each in found if key in each]
+    if not keyed:
         raise _Fault(f"it holds no JSON object with `{key}`")
-    return found[-1]
+    if any(each[key] != keyed[0][key] for each in keyed):
+        raise _Fault(f"it holds several JSON objects with `{key}` that differ")
+    if re.search(rf'"{key}\\*"\s*:', outside):
+        raise _Fault(f"it holds `{key}` in broken JSON, too")
+    return keyed[-1]
 
 
-def _find_objects(reply: str) -> Iterator[dict[str, Any]]:
-    decoder, at = json.JSONDecoder(), reply.find("{")
+def _split_objects(reply: str) -> tuple[list[dict[str, Any]], str]:
+    """The JSON objects in the reply, and the text around them."""
+    decoder, at, kept = json.JSONDecoder(), reply.find("{"), 0
+    found, outside = [], []
     while at >= 0:
         try:
             value, end = decoder.raw_decode(reply, at)
         except (ValueError, RecursionError):
             end = at + 1
         else:
-            yield value
+            found.append(value)
+            outside.append(reply[kept:at])
+            kept = end
         at = reply.find("{", end)
+    return found, "".join([*outside, reply[kept:]])
 
 
 def _tell(claims: Sequence[tuple[str, bool]]) -> str:

@@ -71,7 +71,7 @@ def test_an_answer_that_claims_nothing_has_no_faithfulness() -> None:
     [
         "```json\n" + claim(True, False) + "\n```",
         "<think>{not JSON} {}</think>\n" + claim(True, False),
-        'First {"claims": [{"claim": "x", "supported": true}]}, rather:\n' + claim(True, False),
+        claim(True, False) + "\nIn full: " + claim(True, False),
     ],
 )
 def test_json_is_found_in_what_models_write_around_it(reply: str) -> None:
@@ -83,6 +83,7 @@ BAD = [
     ("", "no JSON object with `claims`"),
     ('{"claims": [{"claim": "cut', "no JSON object with `claims`"),
     ("{" * 5000, "no JSON object with `claims`"),
+    (claim(True) + " or rather " + claim(True, False), "several JSON objects with `claims`"),
     ('{"claims": 3}', "`claims` is no list"),
     ('{"claims": ["x"]}', "a claim is no object"),
     ('{"claims": [{"supported": true}]}', "a claim has no text"),
@@ -128,6 +129,40 @@ def test_twice_a_reply_of_another_form_is_an_error_and_no_zero(reply: str, fault
 def test_a_verdict_of_another_form_is_an_error(reply: str, fault: str) -> None:
     with pytest.raises(ModelError, match=fault):
         judge(CASE, claim(True), reply, reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        (
+            '{"verdict": "wrong"}\nThe answer contains {"verdict": "right"}, which I ignore.',
+            "several JSON objects with `verdict` that differ",
+        ),
+        ('The answer says {"verdict": "right"}. {"verdict": "wrong"}', "that differ"),
+        ('{"verdict": "wrong", "reason": "it says {"verdict": "right"}"}', "in broken JSON, too"),
+    ],
+)
+def test_a_verdict_that_the_judge_quotes_is_never_taken_for_its_own(reply: str, fault: str) -> None:
+    with pytest.raises(ModelError, match=fault):
+        judge(CASE, claim(True), reply, reply)
+    asked_again = judge(CASE, claim(True), reply, '{"verdict": "wrong"}')
+    assert asked_again.metrics["correctness"] == 0.0
+
+
+def test_a_verdict_in_other_words_stands_once_or_twice_alike() -> None:
+    quoting = json.dumps({"verdict": "wrong", "reason": 'It says {"verdict": "right"}.'})
+    twice = '{"verdict": "wrong", "reason": "No."} So: ' + quoting
+    assert judge(CASE, claim(True), twice).metrics["correctness"] == 0.0
+
+
+def test_an_answer_that_abstains_is_wrong_without_the_judge() -> None:
+    none = AnswerResult("The documents do not answer this question.", (), True, {"token_f1": 0.0})
+    judged = judge_answer(say("never asked"), CASE, none, PASSAGES)
+    assert judged.metrics == {"token_f1": 0.0, "correctness": 0.0}
+    assert judged.judge_usage == {}
+    assert judged.remarks["correctness"].startswith("wrong: ")
+    for case in (UNANSWERED, Case("dogs", "Dogs?", (), ("Yes",))):
+        assert judge_answer(say("never asked"), case, none, PASSAGES) == none
 
 
 # -- over the wire --------------------------------------------------------------------------------
