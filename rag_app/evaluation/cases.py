@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_app.errors import FilterError, UsageError
 from rag_app.evaluation.results import Case, Cases, Evidence
+from rag_app.evaluation.writing import write_whole
 from rag_app.filters import parse
 from rag_app.spelling import did_you_mean
 
@@ -109,18 +109,13 @@ def write_cases(cases: Iterable[Case], path: str | Path) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    target = Path(path)
     lines = [json.dumps(to_line(case), ensure_ascii=False) + "\n" for case in cases]
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        draft.write_text("".join(lines), encoding="utf-8")
-        draft.replace(target)
-    except (OSError, UnicodeEncodeError) as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        words = getattr(error, "strerror", None) or "a case is no Unicode text"
-        wrong = f"it cannot be written: {words}"
-        raise UsageError(str(path), wrong, "Name a file in a folder that is there.") from error
+        data = "".join(lines).encode()
+    except UnicodeEncodeError as error:
+        wrong = "it cannot be written: a case is no Unicode text"
+        raise UsageError(str(path), wrong, "Write its characters whole.") from error
+    write_whole(path, data)
 
 
 def _evidence_line(evidence: Evidence) -> dict[str, Any]:
@@ -136,10 +131,23 @@ def _evidence_line(evidence: Evidence) -> dict[str, Any]:
 
 def _read_lines(path: Path) -> Iterable[Case]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not where a text says U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        words = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        wrong = f"{path} cannot be read: {words}"
+        data = path.read_bytes()
+    except OSError as error:
+        wrong = f"{path} cannot be read: {error.strerror}"
+        raise UsageError("--cases", wrong, "Name a JSONL file.") from error
+    return parse_lines(data, path)
+
+
+def parse_lines(data: bytes, path: Path) -> Iterable[Case]:
+    """The cases of what stands in a JSONL file; `path` tells where a wrong one is.
+
+    Raises:
+        UsageError: it is no UTF-8 text, or a line is no case.
+    """
+    try:
+        lines = data.decode("utf-8-sig").split("\n")  # not where a text says U+2028
+    except UnicodeDecodeError as error:
+        wrong = f"{path} cannot be read: it is not UTF-8 text"
         raise UsageError("--cases", wrong, "Name a JSONL file.") from error
     for number, line in enumerate(lines, 1):
         if line.strip():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rag_app.errors import BudgetError, ModelError, UsageError
 from rag_app.evaluation import draft_writing as writing
-from rag_app.evaluation.cases import read_cases, to_line
+from rag_app.evaluation.cases import parse_lines, read_cases, to_line
 from rag_app.evaluation.projection import read_chunks, read_texts
 from rag_app.evaluation.results import Case, Evidence
 from rag_app.evaluation.run import DRAFT
@@ -43,6 +43,9 @@ LEAST_WORDS: Final = 12
 
 SEARCHED: Final = 5
 """Hits that are looked at for an answer to a question that should have none."""
+
+_BEGUN: Final = b'{"id": "draft-'
+"""How each draft's line begins."""
 
 HOPELESS: Final = 20
 """Drafts that may fail in a row before it is given up."""
@@ -104,7 +107,7 @@ def draft_cases(
         remedy = "Name one, as chat_model: {kind: openai, model: …}; guide: chat_models."
         raise UsageError("chat_model", "the config names none, and one writes the drafts", remedy)
     meter = _Meter(_find_price(app, max_cost), max_cost)
-    target = Path(path)
+    target = _check_name(path)
     _mend_end(target)
     held = list(read_cases(target).cases) if target.exists() and target.stat().st_size else []
     run = _Run(app, app.chat_model, meter, [writing.find_words(c.question) for c in held])
@@ -278,24 +281,45 @@ def _find_start(held: list[Case], seed: int) -> int:
     return max(places, default=-1) + 1
 
 
+def _check_name(path: str | Path) -> Path:
+    """The file of drafts, by the ending of which it is known for one of cases."""
+    target = Path(path)
+    if target.suffix != ".jsonl":
+        wrong = f"{target} is no .jsonl file, as cases are written in"
+        raise UsageError("--out", wrong, "Name one, as drafts.jsonl.")
+    return target
+
+
 def _mend_end(path: Path) -> None:
-    """Take away a last line that was cut short when a run was killed; end a whole one."""
+    """Take away a draft that was cut short when a run was killed; end a last line that is whole.
+
+    Raises:
+        UsageError: a line is no case, so that the file is somebody's: it is left as it is.
+    """
     try:
         data = path.read_bytes()
         if not data or data.endswith(b"\n"):
             return
         kept, _, last = data.rpartition(b"\n")
-        try:
-            json.loads(last)
-        except ValueError:
-            os.truncate(path, len(kept) + bool(kept))
-        else:
-            with path.open("ab") as file:
-                file.write(b"\n")
+        held = list(parse_lines(kept, path))
+        if held and not _is_json(last) and (last.startswith(_BEGUN) or _BEGUN.startswith(last)):
+            os.truncate(path, len(kept) + 1)
+            return
+        list(parse_lines(data, path))
+        with path.open("ab") as file:
+            file.write(b"\n")
     except FileNotFoundError:
         return
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _append(path: Path, case: Case) -> None:

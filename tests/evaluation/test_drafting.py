@@ -259,3 +259,28 @@ def test_a_question_in_other_words_is_no_copy() -> None:
     assert is_copied("Why does sourdough rise without bought yeast?", quote)
     assert not is_copied("What makes the dough grow when no leaven was purchased?", quote)
     assert not re.search("secret-key", quote)
+
+
+CASE = '{"id": "mine", "question": "Who?", "evidence": []}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("notes.txt", "first line\nmy only copy of this line"),
+        ("one.txt", "a single line without an end"),
+        ("notes.jsonl", "first line\nmy only copy of this line"),
+        ("one.jsonl", "a single line without an end"),
+        ("other.jsonl", '{"text": "a"}\n{"id": "draft-0-1", "ques'),
+        ("torn.jsonl", '{"id": "draft-0-1", "ques'),
+        ("bytes.jsonl", CASE + "my only copy of this line"),
+    ],
+)
+def test_a_file_that_is_not_its_own_is_left_as_it_is(
+    make: Any, tmp_path: Path, name: str, text: str
+) -> None:
+    out = tmp_path / name
+    out.write_text(text)
+    with OpenAIServer(first_sentence) as server, pytest.raises(UsageError, match=name):
+        draft_cases(make(server), out, 3)
+    assert out.read_text() == text
