@@ -21,9 +21,7 @@ Information Retrieval Evaluation", SIGIR 2008, with its greedy ideal.
 
 from __future__ import annotations
 
-import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -31,6 +29,7 @@ from urllib.parse import quote
 import numpy as np
 
 from rag_app.errors import UsageError
+from rag_app.evaluation.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -193,16 +192,12 @@ def _to_name(text: str) -> str:
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text("".join(lines), encoding="utf-8", newline="\n")
-        draft.replace(path)
     except OSError as error:
-        with suppress(OSError):  # where the folder is none, there is no draft either
-            draft.unlink()
         wrong = f"it cannot be written: {error.strerror}"
         raise UsageError(str(path), wrong, "Name a folder that can be written.") from error
+    write_whole(path, "".join(lines).encode())
 
 
 def _take_new(found: Iterable[Collection[int]]) -> list[set[int]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rag_app.errors import UsageError
 from rag_app.evaluation.results import CaseResult, Evaluation
+from rag_app.evaluation.writing import write_whole
 
 FORMAT: Final = 1
 """Version of what is written."""
@@ -46,20 +45,8 @@ def save(evaluation: Evaluation, path: str | Path) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    whole = b'{"rag_app_evaluation": %d, "evaluation": ' % FORMAT
-    try:
-        with draft.open("wb") as file:
-            file.write(whole + _EVALUATION.dump_json(evaluation) + b"}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        wrong = f"it cannot be written: {error.strerror}"
-        raise UsageError(str(path), wrong, "Name a file in a folder that is there.") from error
+    head = b'{"rag_app_evaluation": %d, "evaluation": ' % FORMAT
+    write_whole(path, head + _EVALUATION.dump_json(evaluation) + b"}\n")
 
 
 def load_evaluation(path: str | Path) -> Evaluation:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from base64 import b64encode
 from functools import cache
@@ -17,9 +16,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rag_app.errors import UsageError
 from rag_app.evaluation.reports.contents import describe
 from rag_app.evaluation.reports.figures import draw_figures
+from rag_app.evaluation.writing import write_whole
 
 if TYPE_CHECKING:
     from rag_app.evaluation.results import Comparison, Evaluation
@@ -36,22 +35,8 @@ def write(value: Evaluation | Comparison | Explanations, path: str | Path) -> No
         UsageError: it cannot be written there.
         MissingPackageError: matplotlib is not installed.
     """
-    target = Path(path)
     data = render(value).encode("utf-8", errors="replace")
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    except OSError as error:
-        wrong = f"the report cannot be written: {error.strerror}"
-        raise UsageError(
-            str(path), wrong, "Name a file in a folder that can be written."
-        ) from error
-    finally:
-        _remove(draft)
+    write_whole(path, data, what="the report")
 
 
 def render(value: Evaluation | Comparison | Explanations) -> str:
@@ -95,10 +80,3 @@ def _write_json(contents: dict[str, Any]) -> str:
 @cache
 def _read(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8").strip()
-
-
-def _remove(draft: Path) -> None:
-    try:
-        draft.unlink(missing_ok=True)
-    except OSError:  # its folder is no folder, or cannot be written: there is no draft
-        return
