@@ -290,6 +290,7 @@ def make_explanations(n: int = 12, *, hostile: str = "") -> Explanations:
             ("retriever.k=20 keeps it", "BM25 alone finds it at rank 2"),
             {"dense": number + 9, "bm25": None, "fused": number + 4},
             (f"0-900-{number}",),
+            "" if proof else f"What points at it in case {number}.",
         )
         explained.append(Explanation(case, stage, (verdict,), tuple(e.hit for e in ranking)))
     lost = {stage: sum(each.stage == stage for each in explained) for stage in stages}

@@ -411,3 +411,29 @@ def test_a_stage_shows_the_questions_it_lost(
     assert sorted(run_rows(browser)) == sorted(each.case.id for each in lost)
     detail = browser.run("document.querySelector('tr.detail').textContent")
     assert lost[0].verdicts[0].counterfactuals[0] in detail
+
+
+def test_what_nothing_proves_says_so_and_what_points_at_it(
+    browser: Page, files: dict[str, Path], values: dict[str, Value]
+) -> None:
+    value = values["explanations"]
+    assert isinstance(value, Explanations)
+    doubtful = {
+        each.case.id: each.verdicts[0].note
+        for each in value.explanations
+        if each.stage != "reached" and not each.verdicts[0].proved
+    }
+    assert len(doubtful) > 1
+    browser.open(files["explanations"])
+    rows = browser.run("[...document.querySelectorAll('#cases .row')].map((r) => r.textContent)")
+    told = [row for row in rows if "(the likeliest; nothing proves it)" in row]
+    assert len(told) == len(doubtful)
+    for id, note in doubtful.items():
+        assert [row for row in told if row.startswith(id) and note in row], (id, note)
+    detail = browser.run(
+        "(() => { const row = [...document.querySelectorAll('#cases .row')].find((r) => "
+        "r.textContent.includes('nothing proves')); row.querySelector('button').click(); "
+        "return document.querySelector('tr.detail').textContent; })()"
+    )
+    assert "(the likeliest; nothing proves it)" in detail
+    assert any(note in detail for note in doubtful.values())

@@ -241,6 +241,7 @@ def _describe_explanations(value: Explanations, shared: _Shared) -> dict[str, An
                         "place": verdict.place,
                         "stage": verdict.stage,
                         "proof": verdict.proof,
+                        "note": verdict.note,
                         "counterfactuals": list(verdict.counterfactuals),
                         "ranks": dict(verdict.ranks),
                         "chunks": list(verdict.chunks),

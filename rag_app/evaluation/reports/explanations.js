@@ -1,5 +1,10 @@
 // Which stage lost the evidence.
 
+function unproved(verdict) {
+  if (verdict.proof || verdict.stage === "reached") return null;
+  return make("span", { class: "quiet" }, " (the likeliest; nothing proves it)");
+}
+
 function walk(verdict, given) {
   const piece = given.evidence[verdict.place];
   const names = Object.keys(data.stages);
@@ -11,8 +16,9 @@ function walk(verdict, given) {
   const ranks = Object.entries(verdict.ranks);
   return make("div", {}, piece ? make("h3", {}, given.evidence.length > 1 ? `Evidence ${verdict.place + 1}: ` : "Evidence: ", piece.source) : null,
     piece && piece.quote ? make("blockquote", {}, piece.quote) : null,
-    make("p", { class: verdict.stage === "reached" ? "better" : "worse" }, data.stages[verdict.stage]),
-    make("p", {}, verdict.proof || (verdict.stage === "reached" ? "" : make("span", { class: "quiet" }, "Not proved: the likeliest stage."))),
+    make("p", { class: verdict.stage === "reached" ? "better" : "worse" }, data.stages[verdict.stage], unproved(verdict)),
+    verdict.proof ? make("p", {}, verdict.proof) : null,
+    verdict.note ? make("p", {}, verdict.note) : null,
     list("What would have kept it", verdict.counterfactuals),
     ranks.length ? table("Ranks", [["list", ([name]) => name, ""], ["rank of its best chunk", ([, rank]) => (missing(rank) ? "not in it" : String(rank)), "number"]], ranks) : null,
     verdict.chunks.length ? make("p", { class: "quiet" }, `Chunks that hold it: ${verdict.chunks.join(", ")}`) : null,
@@ -54,15 +60,15 @@ function renderExplanations() {
     ["", ([stage, count]) => (count ? make("button", { type: "button", class: "link again", onclick: () => { asked.filter(0, stage); cases.scrollIntoView(); cases.focus({ preventScroll: true }); } }, "show") : ""), ""]], rows)));
   cases.append(make("h2", {}, "Questions, earliest stage first"));
   const order = Object.keys(data.stages);
-  const main = (each) => each.verdicts.find((verdict) => verdict.stage === each.stage) || { proof: "", counterfactuals: [] };
+  const main = (each) => each.verdicts.find((verdict) => verdict.stage === each.stage) || { stage: "reached", proof: "", note: "", counterfactuals: [] };
   asked = caseTable(cases, {
     rows: () => data.explanations, sort: [2, 1], id: (e) => data.cases[e.case].id, detail: explanationDetail,
-    words: (e) => `${wordsOf(data.cases[e.case])} ${main(e).proof}`.toLowerCase(),
+    words: (e) => `${wordsOf(data.cases[e.case])} ${main(e).proof} ${main(e).note}`.toLowerCase(),
     columns: [
       { name: "id", value: (e) => data.cases[e.case].id, kind: "short" },
       { name: "question", value: (e) => data.cases[e.case].question, cell: (e) => data.cases[e.case].question, kind: "" },
       { name: "stage", value: (e) => order.indexOf(e.stage), cell: (e) => make("span", { class: e.stage === "reached" ? "better" : "worse" }, data.stages[e.stage]), kind: "" },
-      { name: "proof", label: "proof:", cell: (e) => main(e).proof || (e.stage === "reached" ? "" : "not proved"), kind: "" },
+      { name: "proof", label: "proof:", cell: (e) => make("span", {}, main(e).proof || main(e).note, unproved(main(e))), kind: "" },
       { name: "what would keep it", cell: (e) => main(e).counterfactuals.slice(0, 1).join(""), kind: "" }],
     filters: [{ name: "stage", options: rows.map(([stage]) => [stage, data.stages[stage] || stage]), keep: (e, stage) => e.stage === stage },
       { name: "tag", options: tagsOf(data.cases), keep: (e, tag) => data.cases[e.case].tags.includes(tag) }],
