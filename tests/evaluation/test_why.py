@@ -174,6 +174,19 @@ def test_a_link_to_nothing_and_a_pointer_are_not_in_the_corpus(docs: Path) -> No
     assert "Git LFS" in stages["big.md"].proof
 
 
+def test_a_source_that_cannot_be_listed_proves_nothing(docs: Path, tmp_path: Path) -> None:
+    away = {"kind": "files", "path": str(tmp_path / "share")}
+    sources = [{"kind": "files", "path": str(docs)}, away]
+    store = {"kind": "memory", "path": str(tmp_path / "vectors.sqlite")}
+    with open_over(docs, vector_store=store):
+        pass
+    with rag_app.load(settings(docs, sources=sources, vector_store=store)) as app:
+        (verdict,) = explain(app, make_case("What?", "bird.md", "It stands there.")).verdicts
+    assert (verdict.stage, verdict.proved) == ("not_in_corpus", False)
+    assert "a source cannot be listed" in verdict.note
+    assert "Did you mean 'birds.md'?" in verdict.note
+
+
 def test_a_near_name_is_suggested(docs: Path) -> None:
     with open_over(docs) as app:
         (verdict,) = explain(app, make_case("What?", "bird.md", "The puffin nests")).verdicts

@@ -174,9 +174,9 @@ def _judge_unlisted(corpus: Corpus, number: int, source: str) -> Verdict:
     listed = [origin.source for origin in corpus.origins]
     near = did_you_mean(source, listed)
     if corpus.failure:
-        proof = f"{source!r} is not in the index, and a source cannot be listed: {corpus.failure}"
-    else:
-        proof = f"none of the {len(listed)} things that the sources list is called {source!r}"
+        seen = f"{source!r} is not in the index, and a source cannot be listed: {corpus.failure}"
+        return Verdict(number, "not_in_corpus", "", note=f"{seen}. {near}".rstrip())
+    proof = f"none of the {len(listed)} things that the sources list is called {source!r}"
     return Verdict(number, "not_in_corpus", f"{proof}. {near}".rstrip())
 
 
