@@ -53,10 +53,8 @@ class Measuring:
         whole = app.retriever
         reranking = whole if isinstance(whole, RerankingRetriever) else None
         first = whole if reranking is None else reranking.retriever
-        pool = _find_pool(app.config.retriever.options)
-        self._retriever = RecordingRetriever(
-            first=first, reranking=reranking, depth=max(ks), pool=pool
-        )
+        self._pool = _find_pool(app.config.retriever.options)
+        self._retriever = RecordingRetriever(first=first, reranking=reranking, depth=max(ks))
         self._chain = app.build_chain(lambda: self._retriever) if answers else None
         self._chunks: dict[str, list[Span]] = {}
 
@@ -83,7 +81,7 @@ class Measuring:
         """What the pipeline makes of a case, asked with this filter."""
         given: dict[str, Any] = {} if filter is None else {"filter": filter}
         made: dict[str, Any] | None = None
-        self._retriever.rankings, before = {}, self._queries.cost
+        self._retriever.searches, before = [], self._queries.cost
         with collect() as timings, get_usage_metadata_callback() as counted, timed("total"):
             if self._chain is None:
                 self._retriever.invoke(case.question, **given)
@@ -91,10 +89,7 @@ class Measuring:
                 made = self._chain.invoke({"question": case.question, **given})
         usage = sum_usage(counted.usage_metadata)
         embedding = add_costs((self._queries.cost, None if before is None else -before))
-        rankings = dict(self._retriever.rankings)
-        if not rankings:
-            wrong = f"{self._app.config.chain.kind!r} answers without a search"
-            raise UsageError("chain", wrong, "Measure one that takes its passages from the index.")
+        rankings = self._read_rankings(case)
         rankings["retriever"] = self._find_more(filter, rankings["retriever"], located)
         stages = {name: self._rank(hits, located) for name, hits in rankings.items() if located}
         metrics = dict(next(reversed(stages.values()), {}))
@@ -117,6 +112,21 @@ class Measuring:
             cost=add_costs((embedding, find_chat_cost(self._app.config, usage))),
         )
 
+    def _read_rankings(self, case: Case) -> dict[str, list[Hit]]:
+        """What the stages of the one search for this case found."""
+        kind, searches = self._app.config.chain.kind, self._retriever.searches
+        if not searches:
+            wrong = f"{kind!r} answers without a search"
+            raise UsageError("chain", wrong, "Measure one that takes its passages from the index.")
+        if len(searches) > 1:
+            wrong = (
+                f"{kind!r} searches {len(searches)} times to answer the case {case.id!r}, and no "
+                "one of these rankings is what it found"
+            )
+            remedy = "Measure one that searches once, or without answers, the retriever alone."
+            raise UsageError("chain", wrong, remedy)
+        return dict(searches[0])
+
     def _judge_answer(
         self,
         case: Case,
@@ -131,7 +141,7 @@ class Measuring:
         abstained = has_abstained(answer, citations)
         metrics = measure_answer(case, located, answer, citations, abstained)
         result = AnswerResult(answer, citations, abstained, metrics, usage)
-        if self._judge is None or abstained:
+        if self._judge is None:
             return result
         context: Sequence[Document] = made["context"]
         return judge_answer(self._judge, case, result, [each.page_content for each in context])
@@ -140,15 +150,21 @@ class Measuring:
         self, filter: Filter | None, hits: list[Hit], located: Sequence[Located]
     ) -> list[Hit]:
         """More hits, below these, where they are fewer than the deepest cutoff; or, where the
-        evidence is whole documents, chunks of fewer documents."""
+        evidence is whole documents, chunks of fewer documents.
+
+        These stay the first, whatever a deeper search puts there: an approximate one finds better
+        the more it is asked for, and chooses otherwise among equals.
+        """
         deepest, first = max(self._ks), len(hits)
+        near = deepest if self._pool is None else min(deepest, self._pool)
         asked, whole = first, bool(located) and _are_whole(located)
         while asked < MOST and deepest > len({hit.source for hit in hits} if whole else hits):
-            asked = deepest if asked < deepest else min(asked * 2, MOST)
+            further = near if asked < near else deepest
+            asked = further if asked < further else min(asked * 2, MOST)
             found = self._retriever.search(self._retriever.query, asked, filter)
             known = {hit.id for hit in hits}
             more = [hit for hit in map(to_hit, found) if hit.id not in known]
-            if not more:
+            if not more and asked >= deepest:
                 break
             hits = [*hits, *more]
         return hits if whole else hits[: max(deepest, first)]

@@ -1,4 +1,4 @@
-"""A pipeline's retriever that notes what each stage found, deeper than the pipeline reads."""
+"""A pipeline's retriever that notes what each stage found."""
 
 from __future__ import annotations
 
@@ -19,23 +19,20 @@ MOST = 10_000
 
 
 class RecordingRetriever(OptionRetriever):
-    """Returns what the pipeline's own retriever would, and notes the rankings of its stages.
+    """Searches as the pipeline's own retriever does, and notes the rankings of its stages.
 
     Attributes:
-        first: finds chunks.
+        first: finds chunks; it is asked for as many as in the pipeline.
         reranking: the same with the reranker over it; None without one.
-        depth: hits that each stage is asked for, where it is asked for fewer.
-        pool: hits that the first stage may be asked for and begin as the pipeline's own; None for
-            any number.
-        rankings: what the last search found, by stage: hits, best first.
+        depth: hits that the reranker is to keep, where it keeps fewer.
+        searches: what each search found, by stage: hits, best first.
         query: the last that was searched for.
     """
 
     first: BaseRetriever
     reranking: RerankingRetriever | None = None
     depth: int
-    pool: int | None = None
-    rankings: dict[str, list[Any]] = {}  # noqa: RUF012  (pydantic copies it)
+    searches: list[dict[str, list[Any]]] = []  # noqa: RUF012  (pydantic copies it)
     query: str = ""
 
     def _get_relevant_documents(
@@ -46,23 +43,21 @@ class RecordingRetriever(OptionRetriever):
         filter: Filter | None = None,
     ) -> list[Document]:
         self.query = query
-        own = getattr(self.first, "k", None)
-        wanted = self.depth if self.pool is None else min(self.depth, self.pool)
-        found = self.search(query, max(wanted, own or 0), filter)
-        rankings = {"retriever": list(map(to_hit, found))}
-        kept = found[:own]
+        kept = self.search(query, None, filter)
+        rankings = {"retriever": list(map(to_hit, kept))}
         if self.reranking is not None:
             compressor: Any = self.reranking.compressor
             own = getattr(compressor, "k", None)
             kept = self.reranking.rerank(kept, query, max(self.depth, own or 0))
             rankings["reranker"] = list(map(to_hit, kept))
             kept = kept[:own]
-        self.rankings = rankings
+        self.searches.append(rankings)
         return kept
 
-    def search(self, query: str, k: int, filter: Filter | None) -> list[Document]:
-        """What the first stage finds; one that is not ours decides itself how many."""
+    def search(self, query: str, k: int | None, filter: Filter | None) -> list[Document]:
+        """The `k` best of the first stage, or as many as in the pipeline; a retriever that is not
+        ours decides itself how many."""
         given: dict[str, Any] = {} if filter is None else {"filter": filter}
-        if isinstance(self.first, OptionRetriever):
+        if k is not None and isinstance(self.first, OptionRetriever):
             given["k"] = min(k, MOST)
         return self.first.invoke(query, **given)

@@ -17,9 +17,11 @@ import pytest
 import pytrec_eval
 import yaml
 from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import RunnableLambda
 
 import rag_app
 from rag_app.app import RagApp
+from rag_app.chat_models import scripted
 from rag_app.errors import BudgetError, UsageError
 from rag_app.evaluation.cases import parse_cases
 from rag_app.evaluation.journal import EvaluationJournal
@@ -135,6 +137,36 @@ def test_the_ranking_begins_with_what_the_pipeline_itself_returns(
             ranked = [each.hit.id for each in result.ranking]
             assert ranked[: len(served)] == served
             assert len(ranked) == len(set(ranked))
+
+
+def test_the_ranking_begins_with_what_an_approximate_search_returns(tmp_path: Path) -> None:
+    """Asked for more, HNSW walks further and finds better ones."""
+    texts = write_corpus(tmp_path / "docs", 60, sentences=40)
+    cases = draw_cases(texts, 25, whole=True)
+    store = {"kind": "faiss", "path": str(tmp_path / "f"), "index": "hnsw", "m": 4, "ef_search": 4}
+    with open_app(tmp_path, vector_store=store, splitter=CHUNKED) as app:
+        found = app.evaluate(cases, ks=(4, 100))
+        changed = 0
+        for result in found.results:
+            served = [hit.id for hit in app.search(result.case.question).hits]
+            deeper = [hit.id for hit in app.search(result.case.question, k=100).hits]
+            ranked = [each.hit.id for each in result.ranking]
+            assert ranked[: len(served)] == served
+            assert set(deeper) <= set(ranked)
+            assert len(ranked) == len(set(ranked))
+            changed += deeper[: len(served)] != served
+    assert changed
+
+
+def test_the_ranking_begins_with_what_the_pipeline_chooses_among_equals(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for number in range(40):
+        (tmp_path / "docs" / f"d{number:02}.txt").write_text(f"ant bee cat {'dog ' * (number % 3)}")
+    case = {"id": "a", "question": "ant bee cat", "evidence": [{"source": "d39.txt"}]}
+    with open_app(tmp_path) as app:
+        (result,) = app.evaluate([case], ks=(1, 30)).results
+        served = [hit.id for hit in app.search("ant bee cat").hits]
+    assert [each.hit.id for each in result.ranking][:4] == served
 
 
 def test_a_ranking_of_documents_goes_on_below_what_the_pipeline_returns(
@@ -269,6 +301,15 @@ def test_no_k_or_one_that_no_search_reaches_is_refused_before_measuring(folder: 
                 app.evaluate(cases, ks=ks)  # type: ignore[arg-type]
 
 
+def test_without_a_case_left_there_is_no_result(folder: Path) -> None:
+    gone = [{"id": id, "question": "ant?", "evidence": [{"source": "gone.txt"}]} for id in "ab"]
+    none = {"id": "n", "question": "zz?", "evidence": []}
+    with open_app(folder) as app:
+        with pytest.raises(UsageError, match="no case is left: the evidence of all 2 "):
+            app.evaluate(gone, stale="skip")
+        assert len(app.evaluate([*gone, none], stale="skip").results) == 1
+
+
 # -- answers --------------------------------------------------------------------------------------
 
 
@@ -296,6 +337,47 @@ def test_answers_of_the_extractive_chain_are_measured(tmp_path: Path) -> None:
     assert set(found.scores("answer_rate")) == {f"q{n}" for n in range(6)}
     assert found.tokens == {}
     assert found.cost == 0.0
+
+
+def test_an_answer_kept_back_is_wrong_to_the_judge(tmp_path: Path) -> None:
+    texts = write_corpus(tmp_path / "docs", 6)
+    cases = [{**each, "answer": "ant"} for each in draw_cases(texts, 4, whole=True)]
+    replies = ["The ant [1].", *["The documents do not answer this question."] * 3]
+    chat = {"kind": "scripted", "responses": replies}
+    judging = ['{"claims": []}', '{"verdict": "right"}']
+    judge = scripted.build(scripted.Config(responses=judging))
+    with open_app(tmp_path, chain="qa", chat_model=chat) as app:
+        found = app.evaluate(cases, answers=True, judge=judge)
+    assert list(found.scores("correctness").values()) == [1.0, 0.0, 0.0, 0.0]
+    assert found.metrics["correctness"] == 0.25
+
+
+def test_a_chain_that_searches_twice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = write_corpus(tmp_path / "docs", 6)
+    cases = draw_cases(texts, 2, whole=True)
+
+    def build_with(questions: int) -> Any:
+        def build(kind: str, options: Any, parts: Mapping[str, Any]) -> Any:
+            retriever = parts["retriever"]()
+
+            def answer(given: Mapping[str, Any]) -> dict[str, Any]:
+                found = [retriever.invoke(given["question"]) for _ in range(questions)]
+                return {"answer": "An ant.", "citations": (), "context": sum(found, [])}
+
+            return RunnableLambda(answer)
+
+        return build
+
+    with open_app(tmp_path, chain="extractive") as app:
+        alone = app.evaluate(cases)
+        monkeypatch.setattr("rag_app.registry.build_chain", build_with(1))
+        assert app.evaluate(cases, answers=True).metrics.items() >= alone.metrics.items()
+        for count, wrong in ((2, "searches 2 times"), (0, "without a search")):
+            monkeypatch.setattr("rag_app.registry.build_chain", build_with(count))
+            with pytest.raises(UsageError, match=wrong):
+                app.evaluate(cases, answers=True)
 
 
 def test_tokens_and_cost_are_what_the_server_counted(tmp_path: Path) -> None:
