@@ -30,11 +30,10 @@ MEASURES_VERSION: Final = 1
 MAKE_INDEX: Final = ("sources", "splitter", "embeddings", "vector_store")
 """Sections that decide what an index holds and where; configs that agree in them share one."""
 
+_SENDING: Final = ("max_retries", "requests_per_minute", "timeout", "tokens_per_minute")
+
 _HOW_ONLY: Final = {
-    "embeddings": frozenset(
-        "api_key batch_size device max_retries price requests_per_minute threads timeout "
-        "tokens_per_minute".split()
-    ),
+    "embeddings": frozenset({"api_key", "batch_size", "device", "price", "threads", *_SENDING}),
     "vector_store": frozenset({"connections", "timeout", "wait_seconds"}),
 }
 """Options that decide how an index is made and not what it holds, nor where it is."""
