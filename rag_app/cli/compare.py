@@ -163,7 +163,7 @@ def _rows(found: Comparison) -> list[list[str]]:
                 "" if mean is None else f"{mean:.4f}",
                 show_interval(each.intervals.get(found.metric)),
                 f"{each.latency_ms['total']['p50']:.1f}" if "total" in each.latency_ms else "",
-                _cost_per_thousand(each),
+                _show_cost(each),
                 "*" if each.name in found.front else "",
             ]
         )
@@ -172,10 +172,11 @@ def _rows(found: Comparison) -> list[list[str]]:
     return [[f"{row[0]:1} {row[1]}", *row[2:]] for row in rows]
 
 
-def _cost_per_thousand(each: Evaluation) -> str:
-    if each.cost is None:
-        return "unknown"
-    return show_dollars(1000 * each.cost / max(1, len(each.results)))
+def _show_cost(each: Evaluation) -> str:
+    from rag_app.evaluation.frames import cost_per_thousand
+
+    cost = cost_per_thousand(each)
+    return "unknown" if cost is None else show_dollars(cost)
 
 
 def _ablation_line(each: Ablation) -> str:

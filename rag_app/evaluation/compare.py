@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from rag_app.errors import IndexStateError, UsageError
 from rag_app.evaluation.ablations import find_ablations, with_ablations
+from rag_app.evaluation.frames import cost_per_thousand
+from rag_app.evaluation.grid import find_void
 from rag_app.evaluation.results import CUTOFFS, LOWER_IS_BETTER, Ablation, Comparison, Pair
 from rag_app.evaluation.run import Plan
 from rag_app.evaluation.significance import adjust, compare_paired, describe
+from rag_app.evaluation.summary import (
+    add_costs,
+    count_tokens,
+    mean_metrics,
+    mean_stages,
+    measure_intervals,
+    summarise_latency,
+)
 from rag_app.evaluation.workbench import Workbench
 from rag_app.spelling import did_you_mean
 
@@ -68,8 +78,13 @@ def compare(
         measured = _measure_all(bench, listed, cases, plan)
         made = judge_all(listed, measured, metric)
         bench.finish()
+        void = [
+            f"{path} decides nothing that {metric} measures; add --answers"
+            for path in find_void(listed, answers)
+        ]
         return replace(
             made,
+            notes=(*void, *made.notes),
             embedded=bench.embedded,
             cached=bench.cached,
             seconds=time.perf_counter() - begun,
@@ -94,17 +109,17 @@ def judge_all(
     """What evaluations of the same cases say about their configs: the best by the cases that all
     of them have, and of equal ones the first by name.
 
+    A case that has the metric with some and not with others is left out of every figure.
+
     Raises:
         UsageError: they have no such metric, are of other cases, share none, or share a name.
         IndexStateError: the same sources said different things.
     """
     _require_comparable(evaluations, metric)
     _require_same_corpus(evaluations)
+    evaluations, left_out = _keep_shared(evaluations, metric)
     scores = {each.name: each.scores(metric) for each in evaluations}
-    shared = sorted(set.intersection(*(set(each) for each in scores.values())))
-    if not shared:
-        wrong = "no case was measured with every config"
-        raise UsageError("cases", wrong, "Give cases whose evidence is in all of their sources.")
+    shared = sorted(scores[evaluations[0].name])
     sign = -1 if metric in LOWER_IS_BETTER else 1
     means = {name: sign * fmean(_take(each, shared)) for name, each in scores.items()}
     best_first = sorted(evaluations, key=lambda each: (-means[each.name], each.name))
@@ -113,13 +128,12 @@ def judge_all(
         [compare_paired(_take(scores[a], shared), _take(scores[b], shared)) for b, a in ids]
     )
     pairs = tuple(
-        Pair(a, b, metric, each, describe(a, b, metric, each))
+        Pair(a, b, metric, each.judged_by(metric), describe(a, b, metric, each))
         for (b, a), each in zip(ids, paired, strict=True)
     )
     best = best_first[0].name
     tied = [pair.a for pair in pairs if pair.b == best and not pair.paired.distinguishable]
-    left_out = len(set().union(*scores.values())) - len(shared)
-    notes = [f"{left_out} cases were not measured with every config"] if left_out else []
+    notes = [_tell_left_out(left_out, metric)] if left_out else []
     notes += dict.fromkeys(note for each in evaluations for note in each.notes)
     return Comparison(
         metric=metric,
@@ -136,16 +150,62 @@ def judge_all(
     )
 
 
+def _keep_shared(
+    evaluations: Sequence[Evaluation], metric: str
+) -> tuple[list[Evaluation], list[str]]:
+    """The evaluations of those cases that all were asked and that have the metric with all or with
+    none (a question without evidence has no ranking to measure); and the ids of the others."""
+    asked = [{result.case.id for result in each.results} for each in evaluations]
+    scored = [set(each.scores(metric)) for each in evaluations]
+    everywhere = set.intersection(*scored)
+    if not everywhere:
+        wrong = "no case was measured with every config"
+        raise UsageError("cases", wrong, "Give cases whose evidence is in all of their sources.")
+    unlike = {id for each in scored for id in each} - everywhere
+    kept = set.intersection(*asked) - unlike
+    left_out = sorted(set().union(*asked) - kept)
+    return [_restrict(each, kept) for each in evaluations], left_out
+
+
+def _restrict(evaluation: Evaluation, kept: set[str]) -> Evaluation:
+    """The evaluation of only these cases."""
+    results = tuple(each for each in evaluation.results if each.case.id in kept)
+    if len(results) == len(evaluation.results):
+        return evaluation
+    measured = [result.metrics for result in results]
+    costs = (result.cost for result in results)
+    return replace(
+        evaluation,
+        results=results,
+        metrics=mean_metrics(measured),
+        intervals=measure_intervals(measured),
+        stages=mean_stages(results),
+        latency_ms=summarise_latency(results),
+        tokens=count_tokens(results),
+        cost=None if evaluation.cost is None else add_costs(costs),
+    )
+
+
+def _tell_left_out(ids: Sequence[str], metric: str) -> str:
+    named = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+    return (
+        f"{len(ids)} cases were not measured with every config in {metric}, and are left out of "
+        f"every figure: {named}"
+    )
+
+
 def find_front(evaluations: Sequence[Evaluation], metric: str) -> tuple[str, ...]:
-    """The names that no other is better than in one of quality, median latency and cost, and as
-    good in the rest (the Pareto front). A cost that is not known is not compared."""
+    """The names that no other is better than in one of quality, median latency and cost of a
+    question, and as good in the rest (the Pareto front). A cost that is not known is not compared.
+    """
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    priced = all(each.cost is not None for each in evaluations)
+    costs = {each.name: cost_per_thousand(each) for each in evaluations}
+    priced = None not in costs.values()
     points = {
         each.name: (
             -sign * each.metrics[metric],
             each.latency_ms["total"]["p50"],
-            (each.cost or 0.0) if priced else 0.0,
+            (costs[each.name] or 0.0) if priced else 0.0,
         )
         for each in evaluations
     }
@@ -207,11 +267,11 @@ def _ablate(
     for (stage, value, without, with_it), each in zip(listed, adjust(paired), strict=True):
         off, on = by_name[without], by_name[with_it]
         latency = on.latency_ms["total"]["p50"] - off.latency_ms["total"]["p50"]
-        cost = None
-        if on.cost is not None and off.cost is not None:
-            cost = (on.cost - off.cost) / len(on.results) * 1000
+        price, before = cost_per_thousand(on), cost_per_thousand(off)
+        cost = None if price is None or before is None else price - before
         words = _say(each, metric, latency)
-        made.append(Ablation(stage, value, without, with_it, each, latency, cost, words))
+        judged = each.judged_by(metric)
+        made.append(Ablation(stage, value, without, with_it, judged, latency, cost, words))
     return made
 
 

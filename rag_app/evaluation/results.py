@@ -282,6 +282,8 @@ class Comparison:
     """Configs measured on the same cases, best first.
 
     Attributes:
+        evaluations: of the cases that every config was asked, and that have the metric with all of
+            them or with none.
         metric: the one they are ordered by.
         settings: by name, the values that tell a config from the others, by path.
         pairs: every pair, best ones first.

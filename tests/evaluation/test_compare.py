@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rag_app
+from rag_app.cli.compare import comparison_lines
 from rag_app.errors import BudgetError, IndexStateError, UsageError
 from rag_app.evaluation.cases import parse_cases, read_cases
 from rag_app.evaluation.compare import compare, find_front, judge_all
@@ -145,9 +146,91 @@ def test_only_cases_that_all_have_are_judged_and_the_others_are_counted() -> Non
     made = judge(one, two)
     assert made.pairs[0].paired.n == 2
     assert [each.name for each in made.evaluations] == ["two", "one"]
-    assert made.notes[0].startswith("3 cases were not measured with every config")
+    words = (
+        "3 cases were not measured with every config in ndcg@10, and are left out of every figure"
+    )
+    assert made.notes[0] == f"{words}: a, b, e"
+    assert [each.metrics["ndcg@10"] for each in made.evaluations] == pytest.approx([0.3, 0.2])
     with pytest.raises(UsageError, match="no case was measured with every config"):
         judge(one, make_evaluation("three", [0.5], ids=["e"]))
+
+
+def make_split(name: str, scores: dict[str, float], price: float, latency: float) -> Evaluation:
+    """An evaluation of what some cases cost and take, and of others that cost and take as much
+    again for each letter of their id."""
+    made = make_evaluation(name, list(scores.values()), ids=list(scores))
+    results = tuple(
+        replace(
+            result,
+            cost=price * len(result.case.id),
+            timings_ms={"total": latency * len(result.case.id)},
+        )
+        for result in made.results
+    )
+    return replace(made, results=results, cost=sum(each.cost or 0 for each in results))
+
+
+def test_every_figure_of_a_comparison_is_of_the_same_cases() -> None:
+    easy = {"a": 0.9, "b": 0.8, "c": 0.9, "d": 0.8, "e": 0.9, "f": 0.8, "g": 0.9}
+    hard = {"xxxxxxxx": 0.1, "yyyyyyyy": 0.1}  # asked of one alone: dear, slow and seldom found
+    one = make_split("one", {**{id: score + 0.1 for id, score in easy.items()}, **hard}, 0.01, 2.0)
+    two = make_split("two", easy, 0.02, 3.0)
+    assert one.metrics["ndcg@10"] < two.metrics["ndcg@10"]
+    made = judge(one, two)
+    assert [each.name for each in made.evaluations] == ["one", "two"]
+    means = [each.metrics["ndcg@10"] for each in made.evaluations]
+    assert means[0] - means[1] == pytest.approx(made.pairs[0].paired.difference)
+    first = made.evaluations[0]
+    assert first.latency_ms["total"] == {"p50": 2.0, "p95": 2.0, "mean": 2.0}
+    assert first.cost == pytest.approx(0.07)
+    low, high = first.intervals["ndcg@10"]
+    assert low <= means[0] <= high
+    assert made.front == ("one",)
+    shown = comparison_lines(made)
+    ends = [line.rpartition("]")[2].split() for line in shown[1:3]]
+    assert ends == [["2.0", "$10.00", "*"], ["3.0", "$20.00"]]
+
+
+def test_cases_that_no_config_can_be_scored_on_stay_in_the_comparison() -> None:
+    both = [make_evaluation(name, [0.5, 1.0, 1.0]) for name in ("one", "two")]
+    unanswerable = [
+        replace(e, results=(*e.results[:2], replace(e.results[2], metrics={"answer_rate": 0.0})))
+        for e in both
+    ]
+    made = judge(*unanswerable)
+    assert [len(each.results) for each in made.evaluations] == [3, 3]
+    assert made.notes == ()
+
+
+def test_the_front_is_by_the_cost_of_a_question() -> None:
+    dear = make_evaluation("dear", [0.4] * 10, cost=0.5)
+    cheap = make_evaluation("cheap", [0.8] * 100, cost=1.0)
+    assert find_front([dear, cheap], "ndcg@10") == ("cheap",)
+
+
+def test_of_false_answers_the_config_that_gives_fewer_wins() -> None:
+    def make(name: str, rates: list[float]) -> Evaluation:
+        made = make_evaluation(name, rates)
+        renamed = tuple(
+            replace(each, metrics={"false_answer_rate": each.metrics["ndcg@10"]})
+            for each in made.results
+        )
+        return replace(made, results=renamed, metrics={"false_answer_rate": sum(rates) / 10})
+
+    listed = [make("liar", [1.0] * 9 + [0.0]), make("honest", [0.0] * 9 + [1.0])]
+    made = judge_all(make_variants(listed), listed, "false_answer_rate")
+    (pair,) = made.pairs
+    assert (pair.b, pair.a) == ("honest", "liar")
+    assert (pair.paired.wins, pair.paired.losses) == (9, 1)
+
+
+def test_what_varies_and_decides_nothing_is_told(tmp_path: Path) -> None:
+    texts = write_corpus(tmp_path / "docs", 6)
+    cases = parse_cases(draw_cases(texts, 4, whole=True))
+    found = compare(expand(make_config(tmp_path), ["retriever.k=[2, 4]"]), cases)
+    assert "retriever.k decides nothing that ndcg@10 measures; add --answers" in found.notes
+    other = compare(expand(make_config(tmp_path), ["retriever=[dense, bm25]"]), cases)
+    assert other.notes == ()
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
