@@ -95,7 +95,8 @@ def command(
         found = tune(
             config,
             chosen,
-            lambda variant, part: bench.measure(variant, part, plan),
+            bench.measure,
+            plan,
             trials=trials,
             metric=metric,
             holdout=holdout,

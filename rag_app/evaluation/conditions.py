@@ -76,13 +76,15 @@ def digest_conditions(app: RagApp, cases: Cases, plan: Plan) -> str:
             app.index.identity,
             app.index.revision,
             cases.digest,
-            plan.ks,
-            plan.answers,
-            _describe_judge(plan.judge),
-            plan.filter,
-            plan.stale,
+            digest_plan(plan),
         ]
     )
+
+
+def digest_plan(plan: Plan) -> str:
+    """Of how cases are measured; not of what it may cost."""
+    judge = _describe_judge(plan.judge)
+    return digest([plan.ks, plan.answers, judge, plan.filter, plan.stale])
 
 
 def digest(value: Any) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from rag_app import registry
 from rag_app.config.nodes import to_written
-from rag_app.errors import ConfigError, IndexStateError, LockedError, UsageError
+from rag_app.errors import ConfigError, UsageError
+from rag_app.evaluation.conditions import digest_config
 from rag_app.evaluation.grid import Variant
 from rag_app.evaluation.results import LOWER_IS_BETTER
+from rag_app.evaluation.trials import open_trials
 from rag_app.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import optuna
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from rag_app.config.load import Written
     from rag_app.config.space import Picked, Space
     from rag_app.evaluation.results import Cases, Evaluation
+    from rag_app.evaluation.run import Plan
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _EQUAL: Final = 1e-12
+_KEPT: Final = ("score", "p50", "questions", "digest", "corpus")
 NOISE_MS: Final = 5.0
 """Medians no further apart, or by no more than a quarter, may be equal."""
 
@@ -39,6 +41,7 @@ class Tried:
     Attributes:
         p50: median milliseconds of a question.
         questions: how many have the metric.
+        digest: of all that the config is made of; `corpus`, of the texts that it was measured on.
     """
 
     variant: Variant
@@ -46,6 +49,8 @@ class Tried:
     score: float
     p50: float
     questions: int
+    digest: str
+    corpus: str | None
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -54,7 +59,7 @@ class Tried:
 
 
 class Search:
-    """Measures configs of `space` on `cases`, and remembers them.
+    """Measures configs of `space` on `cases` by `plan`, and remembers them.
 
     Attributes:
         metric: what is searched for; `sign`, -1 where lower is better.
@@ -67,22 +72,24 @@ class Search:
         self,
         space: Space,
         cases: Cases,
-        measure: Callable[[Variant, Cases], Evaluation],
+        measure: Callable[[Variant, Cases, Plan], Evaluation],
+        plan: Plan,
         metric: str,
         seed: int,
         progress: Callable[[str, int, int | None], None],
     ) -> None:
-        self._space, self._cases, self._measure = space, cases, measure
+        self._space, self._cases, self._measure, self._plan = space, cases, measure, plan
         self.metric, self._seed, self._progress = metric, seed, progress
         self.sign = -1 if metric in LOWER_IS_BETTER else 1
         self.tried: dict[str, Tried] = {}
+        self._first = ""
         self.resumed = self._invalid = 0
         self.notes: list[str] = []
 
     @property
     def first(self) -> Tried:
         """The config with the first value of each dimension."""
-        return next(iter(self.tried.values()))
+        return self.tried[self._first]
 
     def rank(self) -> list[Tried]:
         """Best first; of equal ones the clearly quicker first, else the one tried first."""
@@ -116,43 +123,62 @@ class Search:
         probe = self._space.probe() if every is None else every
         first = self._space.assemble(probe)[0]
         key = f"{_FORMAT}/{about}/{self.metric}/{self._seed}/{_digest(self._space, first)}"
+        self._first = _name(probe[0])
         with open_trials(storage) as opened:
-            study = opened(key, self.sign)
-            if self._is_stale(study, probe[0]):
-                study = opened(key, self.sign, anew=True)
-            self._restore_all(study)
-            told = {trial.user_attrs.get("name") for trial in _count(study)}
-            for picked in every or probe[:1]:
-                if _name(picked) not in told:
-                    study.enqueue_trial(_params(picked))
-                    self._try(study, trials)
+            study = self._take_up(lambda *, anew=False: opened(key, self.sign, anew=anew))
+            self._enqueue(study, every or probe[:1], trials)
             if every is None:
                 self._sample(study, trials)
+            else:
+                self.tried = {name: self.tried[name] for name in map(_name, every)}
         if self._invalid:
             self.notes.append(f"{self._invalid} combinations of values are no valid config")
         return every is not None
 
-    def _is_stale(self, study: optuna.Study, first: Picked) -> bool:
-        """Whether the first config scores otherwise now than when it was tried before."""
-        before = [t for t in _count(study) if t.user_attrs.get("name") == _name(first)]
-        if not before:
+    def _take_up(self, opened: Callable[..., optuna.Study]) -> optuna.Study:
+        """The study of earlier trials, without those that were made of something else."""
+        study = opened()
+        _end_interrupted(study)
+        done = _count(study)
+        kept = [trial for trial in done if self._holds(trial)]
+        if len(kept) < len(done):
+            self.notes.append(
+                f"{len(done) - len(kept)} earlier trials do not count: what their configs are made "
+                "of has changed, as a variable or a model's files"
+            )
+            study = opened(anew=True)
+            study.add_trials(kept)
+        if self._is_stale(study):
+            study = opened(anew=True)
+        self._restore_all(study)
+        return study
+
+    def _holds(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether the config of a trial is made of what it was made of then."""
+        try:
+            config = self._variant(self._pick(trial)).config
+        except ConfigError:
+            return "invalid" in trial.user_attrs
+        return bool(trial.user_attrs.get("digest") == digest_config(config))
+
+    def _is_stale(self, study: optuna.Study) -> bool:
+        """Whether the config tried first reads or scores otherwise now than it did before."""
+        before = next((t for t in _count(study) if "name" in t.user_attrs), None)
+        if before is None:
             return False
-        now = self._take(first)
-        if abs(before[0].user_attrs["score"] - now.score) <= _EQUAL:
+        now = self._take(self._pick(before))
+        same = abs(before.user_attrs["score"] - now.score) <= _EQUAL
+        if same and before.user_attrs["corpus"] == now.corpus:
             return False
+        words = "its documents read" if same else "the first config scores"
         self.notes.append(
-            "earlier trials do not count: the first config scores otherwise now, so documents or "
-            "models have changed"
+            f"earlier trials do not count: {words} otherwise now, so documents or models have "
+            "changed"
         )
         return True
 
     def _restore_all(self, study: optuna.Study) -> None:
         """Take over what an earlier run measured."""
-        from optuna.trial import TrialState
-
-        for trial in study.get_trials(deepcopy=False):
-            if not trial.state.is_finished():  # it was interrupted
-                study.tell(trial.number, state=TrialState.FAIL)
         done = _count(study)
         for trial in done:
             if "name" in trial.user_attrs:
@@ -161,13 +187,28 @@ class Search:
         self.resumed = len(done)
 
     def _restore(self, trial: optuna.trial.FrozenTrial) -> None:
-        attrs = trial.user_attrs
-        if attrs["name"] not in self.tried:
-            picked = self._space.pick(lambda dimension: trial.params[dimension.key])
-            variant = self._variant(picked)
-            self.tried[attrs["name"]] = Tried(
-                variant, picked, attrs["score"], attrs["p50"], attrs["questions"]
-            )
+        attrs = dict(trial.user_attrs)
+        if (name := attrs.pop("name")) not in self.tried:
+            picked = self._pick(trial)
+            self.tried[name] = Tried(self._variant(picked), picked, **attrs)
+
+    def _pick(self, trial: optuna.trial.FrozenTrial) -> Picked:
+        return self._space.pick(lambda dimension: trial.params[dimension.key])
+
+    def _enqueue(self, study: optuna.Study, wanted: Sequence[Picked], trials: int) -> None:
+        """Try these, unless an earlier run did; one that it only put into the queue is there."""
+        from optuna.trial import TrialState
+
+        told = {trial.user_attrs.get("name") for trial in _count(study)}
+        waiting = [
+            trial.system_attrs["fixed_params"]
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        ]
+        for picked in wanted:
+            if _name(picked) not in told:
+                if _params(picked) not in waiting:
+                    study.enqueue_trial(_params(picked))
+                self._try(study, trials)
 
     def _sample(self, study: optuna.Study, trials: int) -> None:
         from optuna.samplers import TPESampler
@@ -191,13 +232,9 @@ class Search:
             study.tell(trial, state=TrialState.FAIL)
             self._invalid += 1
             return
-        for name, value in (
-            ("name", _name(picked)),
-            ("score", tried.score),
-            ("p50", tried.p50),
-            ("questions", tried.questions),
-        ):
-            trial.set_user_attr(name, value)
+        for attr in _KEPT:
+            trial.set_user_attr(attr, getattr(tried, attr))
+        trial.set_user_attr("name", _name(picked))  # the last: with it a trial is whole
         study.tell(trial, tried.score)
         self._progress("trials", len(_count(study)), trials)
 
@@ -205,11 +242,13 @@ class Search:
         name = _name(picked)
         if name not in self.tried:
             variant = self._variant(picked)
-            measured = self._measure(variant, self._cases)
+            digest = digest_config(variant.config)
+            measured = self._measure(variant, self._cases, self._plan)
             score = measure_score(measured, self.metric)
             p50 = measured.latency_ms.get("total", {}).get("p50", 0.0)
             questions = len(measured.scores(self.metric))
-            self.tried[name] = Tried(variant, picked, score, p50, questions)
+            corpus = measured.index.get("corpus")
+            self.tried[name] = Tried(variant, picked, score, p50, questions, digest, corpus)
         return self.tried[name]
 
     def _variant(self, picked: Picked) -> Variant:
@@ -230,74 +269,6 @@ def measure_score(evaluation: Evaluation, metric: str) -> float:
     raise UsageError("metric", f"{metric!r} was not measured", remedy)
 
 
-@contextmanager
-def open_trials(path: Path | None) -> Iterator[Callable[..., optuna.Study]]:
-    """Optuna's record of trials: in memory, or in a file that one process at a time writes.
-
-    Yields:
-        A function of a key and a sign: opens the study of that key, with `anew` an empty one.
-
-    Raises:
-        MissingPackageError: optuna is not installed. LockedError: another process has the file.
-        IndexStateError: the file cannot be read.
-    """
-    try:
-        import optuna
-    except ImportError as error:
-        registry.raise_missing("tune", "evaluation", error)
-        raise
-    told = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with _open_storage(path) as storage:
-
-            def create(key: str, sign: int, *, anew: bool = False) -> optuna.Study:
-                name = hashlib.sha256(key.encode()).hexdigest()
-                if anew:
-                    optuna.delete_study(study_name=name, storage=storage)
-                return optuna.create_study(
-                    storage=storage,
-                    study_name=name,
-                    direction="maximize" if sign > 0 else "minimize",
-                    load_if_exists=True,
-                )
-
-            yield create
-    finally:
-        optuna.logging.set_verbosity(told)
-
-
-@contextmanager
-def _open_storage(path: Path | None) -> Iterator[Any]:
-    if path is None:
-        yield None
-        return
-    from filelock import FileLock, Timeout
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import SQLAlchemyError
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        wrong = "another process searches with it"
-        raise LockedError(str(path), wrong, "Wait until it has ended, or stop it.") from error
-    try:
-        try:
-            opened = RDBStorage(f"sqlite:///{path}")
-        except (SQLAlchemyError, RuntimeError) as error:
-            wrong = "it is no record of trials that can be read"
-            raise IndexStateError(str(path), wrong, "Remove it; trials begin anew.") from error
-        try:
-            yield opened
-        finally:
-            opened.remove_session()
-            opened.engine.dispose()
-    finally:
-        lock.release()
-
-
 def _count(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that were measured or cannot be; not those that were interrupted."""
     return [
@@ -305,6 +276,20 @@ def _count(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
         for trial in study.get_trials(deepcopy=False)
         if trial.state.is_finished() and trial.user_attrs.keys() & {"name", "invalid"}
     ]
+
+
+def _end_interrupted(study: optuna.Study) -> None:
+    """Tell what an earlier run measured and could not tell any more; what it did not, has failed.
+
+    A trial that waits in the queue is not begun, and stays there.
+    """
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if "name" in trial.user_attrs:
+            study.tell(trial.number, trial.user_attrs["score"])
+        else:
+            study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _suggest(trial: optuna.Trial, dimension: Dimension) -> int | float:

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from rag_app.config.space import read_space
 from rag_app.config.writing import write_plain
 from rag_app.errors import UsageError
+from rag_app.evaluation.baseline import list_metrics
 from rag_app.evaluation.cases import make_cases
+from rag_app.evaluation.conditions import digest_plan
+from rag_app.evaluation.grid import find_void
 from rag_app.evaluation.search import Search, measure_score
 from rag_app.evaluation.significance import compare_paired, describe
 from rag_app.evaluation.tuning import Finding, Trial, Tuning
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from rag_app.evaluation.grid import Variant
     from rag_app.evaluation.results import Case, Cases, Evaluation
+    from rag_app.evaluation.run import Plan
     from rag_app.evaluation.search import Tried
 
 FEWEST: Final = 2
@@ -37,7 +41,8 @@ FEW: Final = 30
 def tune(
     source: str | Path | Mapping[str, Any],
     cases: Cases,
-    measure: Callable[[Variant, Cases], Evaluation],
+    measure: Callable[[Variant, Cases, Plan], Evaluation],
+    plan: Plan,
     *,
     trials: int = 50,
     metric: str = "ndcg@10",
@@ -54,7 +59,8 @@ def tune(
 
     Args:
         source: a config with lists or ranges where one value belongs.
-        measure: measures a config on cases.
+        measure: measures a config on cases by a plan, as `Workbench.measure` does.
+        plan: how configs are measured; earlier trials by another plan do not count.
         trials: how many configs to try, the first value of each dimension among them.
         metric: what is searched for; of equal configs the one that is clearly quicker, else the
             one that comes first.
@@ -72,16 +78,16 @@ def tune(
         raise UsageError("trials", f"{trials} is no number of trials", "Allowed: at least 1.")
     space = read_space(source, overrides)
     train, held = split_cases(cases, holdout, seed)
-    search = Search(space, train, measure, metric, seed, progress)
-    complete = search.run(trials, storage, f"{cases.digest}/{holdout}")
-    made = _conclude(search, held, measure, progress)
+    search = Search(space, train, measure, plan, metric, seed, progress)
+    complete = search.run(trials, storage, f"{cases.digest}/{holdout}/{digest_plan(plan)}")
+    made = _conclude(search, held, lambda variant: measure(variant, held, plan), progress)
     return replace(
         made,
         complete=complete,
         seed=seed,
         origin=cases.origin,
         digest=cases.digest,
-        notes=(*cases.notes, *made.notes),
+        notes=(*cases.notes, *made.notes, *_note_void(search, plan)),
         seconds=time.perf_counter() - begun,
     )
 
@@ -89,15 +95,15 @@ def tune(
 def _conclude(
     search: Search,
     held: Cases,
-    measure: Callable[[Variant, Cases], Evaluation],
+    measure: Callable[[Variant], Evaluation],
     progress: Callable[[str, int, int | None], None],
 ) -> Tuning:
     """The best of the search and the first config, both measured on the cases held out."""
     ranked, metric = search.rank(), search.metric
     best, first = ranked[0], search.first
     progress("held out", 0, 2)
-    on_held = measure(best.variant, held)
-    on_held_first = on_held if best is first else measure(first.variant, held)
+    on_held = measure(best.variant)
+    on_held_first = on_held if best is first else measure(first.variant)
     progress("held out", 2, 2)
     score = measure_score(on_held, metric)
     measure_score(on_held_first, metric)
@@ -210,3 +216,14 @@ def _note_few(held: int) -> list[str]:
     if held >= FEW:
         return []
     return [f"{held} questions were held out: only large differences show with so few"]
+
+
+def _note_void(search: Search, plan: Plan) -> list[str]:
+    """Options that were searched, and that the metric does not depend on."""
+    ranked = search.metric in list_metrics(plan.ks, answers=False, judged=False)
+    variants = [tried.variant for tried in search.tried.values()]
+    return [
+        f"{path} decides nothing that {search.metric} measures: add --answers, and search for a "
+        "metric of the answers"
+        for path in find_void(variants, answers=not ranked)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import pytest
 from filelock import FileLock
+from langchain_core.language_models import FakeListChatModel
 
 from rag_app.config import load_config
 from rag_app.errors import ConfigError, IndexStateError, LockedError, UsageError
@@ -17,8 +19,10 @@ from rag_app.evaluation.cases import parse_cases
 from rag_app.evaluation.grid import expand
 from rag_app.evaluation.results import CaseResult, Evaluation, Located
 from rag_app.evaluation.run import Plan
+from rag_app.evaluation.search import Search
 from rag_app.evaluation.storing import to_json
-from rag_app.evaluation.tune import split_cases, tune
+from rag_app.evaluation.tune import split_cases
+from rag_app.evaluation.tune import tune as tune_by_plan
 from rag_app.evaluation.tuning import write_best
 from rag_app.evaluation.workbench import Workbench
 
@@ -34,6 +38,11 @@ BASE: dict[str, Any] = {
     "sources": [{"kind": "files", "path": "docs"}],
     "embeddings": "hashing",
 }
+
+
+def tune(source: Any, cases: Cases, measure: Any, plan: Plan | None = None, **given: Any) -> Tuning:
+    """By the plan that measures the search alone, where none is given."""
+    return tune_by_plan(source, cases, measure, plan or Plan(), **given)
 
 
 def make_cases(answerable: int = 20, unanswerable: int = 4) -> Cases:
@@ -60,9 +69,12 @@ class Measured:
     ) -> None:
         self.score, self.latency = score, latency
         self.calls: list[tuple[str, int]] = []
+        self.plans: list[Plan] = []
         self.fail_at = math.inf
+        self.corpus: str | None = None
 
-    def __call__(self, variant: Variant, cases: Cases) -> Evaluation:
+    def __call__(self, variant: Variant, cases: Cases, plan: Plan) -> Evaluation:
+        self.plans.append(plan)
         if len(self.calls) >= self.fail_at:
             raise RuntimeError("stopped")
         self.calls.append((variant.name, len(cases.cases)))
@@ -71,7 +83,9 @@ class Measured:
                 case,
                 (Located("a.md", ()),) * case.answerable,
                 {"retriever": ()},
-                {"ndcg@10": self.score(variant, case.id)} if case.answerable else {},
+                dict.fromkeys(("ndcg@10", "exact_match"), self.score(variant, case.id))
+                if case.answerable
+                else {},
                 {},
                 {},
             )
@@ -86,13 +100,13 @@ class Measured:
             digest=cases.digest,
             ks=(10,),
             results=tuple(results),
-            metrics={"ndcg@10": fmean(scores), "false_answer_rate": fmean(scores)},
+            metrics=dict.fromkeys(("ndcg@10", "false_answer_rate", "exact_match"), fmean(scores)),
             intervals={},
             stages={},
             latency_ms={"total": {"p50": p50, "p95": p50, "mean": p50}},
             tokens={},
             cost=0.0,
-            index={},
+            index={"corpus": self.corpus},
             seconds=0.0,
         )
 
@@ -194,8 +208,8 @@ def test_a_metric_of_which_less_is_better_is_searched_downwards() -> None:
     config = {**BASE, "retriever": {"kind": "dense", "k": [4, 6, 8]}}
 
     class Both(Measured):
-        def __call__(self, variant: Variant, cases: Cases) -> Evaluation:
-            made = super().__call__(variant, cases)
+        def __call__(self, variant: Variant, cases: Cases, plan: Plan) -> Evaluation:
+            made = super().__call__(variant, cases, plan)
             for result in made.results:
                 if result.metrics:
                     result.metrics["false_answer_rate"] = result.metrics["ndcg@10"]  # type: ignore[index]
@@ -344,6 +358,151 @@ def test_trials_of_another_search_do_not_count(change: dict[str, Any], tmp_path:
             tune(GRID, make_cases(), give(score_of), storage=storage, **change)
         return
     assert tune(GRID, make_cases(), give(score_of), storage=storage, **change).resumed == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "plan"),
+    [
+        (Plan(), Plan(ks=(10,))),
+        (Plan(), Plan(answers=True)),
+        (Plan(), Plan(filter={"lang": "en"})),
+        (Plan(), Plan(stale="skip")),
+        (Plan(answers=True), Plan(answers=True, judge=FakeListChatModel(responses=["yes"]))),
+    ],
+    ids=["ks", "answers", "filter", "stale", "judge"],
+)
+def test_trials_by_another_plan_do_not_count(before: Plan, plan: Plan, tmp_path: Path) -> None:
+    storage, config = tmp_path / "tune.sqlite", {**BASE, "retriever": ["bm25", "dense"]}
+    tune(config, make_cases(), give(lambda *_: 0.5), before, storage=storage)
+    other = give(lambda *_: 0.5)
+    assert tune(config, make_cases(), other, plan, storage=storage).resumed == 0
+    assert [id(each) for each in other.plans] == [id(plan)] * 3
+    assert tune(config, make_cases(), other, plan, storage=storage).resumed == 2
+    assert tune(config, make_cases(), other, before, storage=storage).resumed == 2
+
+
+SCRIPTED = """
+sources: [{kind: files, path: docs}]
+embeddings: hashing
+chat_model:
+  - {kind: scripted, responses: ["first"]}
+  - {kind: scripted, responses: ["${SECOND}"]}
+  - {kind: scripted, responses: ["third"]}
+"""
+
+
+def test_a_trial_whose_own_config_says_something_else_by_now_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.yaml").write_text(SCRIPTED)
+
+    def score(variant: Variant, _: str) -> float:
+        model = variant.config.chat_model
+        assert model is not None
+        return {"first": 0.5, "bad": 0.1, "good": 0.9, "third": 0.4}[
+            model.options.model_dump()["responses"][0]
+        ]
+
+    def search(second: str) -> tuple[Tuning, int]:
+        monkeypatch.setenv("SECOND", second)
+        measured = give(score)
+        found = tune(tmp_path / "x.yaml", make_cases(), measured, storage=tmp_path / "t.sqlite")
+        return found, len(measured.calls)
+
+    found, calls = search("bad")
+    assert ([t.score for t in found.trials], calls) == ([0.5, 0.4, 0.1], 3 + 1)
+    found, calls = search("good")
+    assert [t.score for t in found.trials] == [0.9, 0.5, 0.4]
+    assert (found.resumed, calls) == (2, 1 + 1 + 2)  # the check, the second, those held out
+    assert found.baseline.metrics["ndcg@10"] == pytest.approx(0.5)
+    assert any("1 earlier trials do not count" in note for note in found.notes)
+    assert search("good")[0].resumed == 3
+
+
+def test_trials_on_other_texts_do_not_count_though_the_first_scores_the_same(
+    tmp_path: Path,
+) -> None:
+    storage = tmp_path / "tune.sqlite"
+    tune(GRID, make_cases(), give(score_of), storage=storage)
+    other = give(score_of)
+    other.corpus = "of other texts"
+    found = tune(GRID, make_cases(), other, storage=storage)
+    assert (found.resumed, len(other.calls)) == (0, 9 + 2)
+    assert any("documents read otherwise" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("config", [GRID, ENDLESS], ids=["grid", "endless"])
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_search_that_was_killed_after_it_put_a_config_in_the_queue_goes_on(
+    config: dict[str, Any], place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, score = tmp_path / "tune.sqlite", score_of if config is GRID else score_constant
+    whole = tune(config, make_cases(), give(score), trials=12)
+    own, seen = Search._try, iter(range(100))
+
+    def killed(*args: Any) -> None:
+        if next(seen) == place:
+            raise KeyboardInterrupt
+        own(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_try", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(config, make_cases(), give(score), trials=12, storage=storage)
+    found = tune(config, make_cases(), give(score), trials=12, storage=storage)
+    assert found.resumed == place
+    assert found.trials == whole.trials
+    assert found.config == whole.config
+
+
+@pytest.mark.parametrize("attr", ["score", "name"])
+def test_a_search_that_was_killed_while_it_kept_a_score_goes_on(
+    attr: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "tune.sqlite"
+    whole = tune(GRID, make_cases(), give(score_of))
+    own = optuna.Trial.set_user_attr
+
+    def killed(self: optuna.Trial, key: str, value: Any) -> None:
+        own(self, key, value)
+        if (self.number, key) == (2, attr):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "set_user_attr", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(GRID, make_cases(), give(score_of), storage=storage)
+    found = tune(GRID, make_cases(), give(score_of), storage=storage)
+    assert found.resumed == {"score": 2, "name": 3}[attr]
+    assert found.trials == whole.trials
+
+
+def test_a_file_that_cannot_be_written_any_more_is_told(tmp_path: Path) -> None:
+    storage = tmp_path / "tune.sqlite"
+
+    def score(variant: Variant, case: str) -> float:
+        with sqlite3.connect(storage) as database:
+            database.execute("DROP TABLE IF EXISTS trial_user_attributes")
+        database.close()
+        return score_of(variant, case)
+
+    with pytest.raises(IndexStateError, match="cannot be written"):
+        tune(GRID, make_cases(), give(score), storage=storage)
+
+
+def test_a_searched_k_that_the_metric_does_not_depend_on_is_noted() -> None:
+    config = {**BASE, "retriever": {"kind": "bm25", "k": [4, 8]}}
+    words = "retriever.k decides nothing that ndcg@10 measures"
+    noted = tune(config, make_cases(), give(lambda *_: 0.5)).notes
+    assert sum(words in note for note in noted) == 1
+    found = tune(
+        config,
+        make_cases(),
+        give(lambda *_: 0.5),
+        Plan(answers=True),
+        metric="exact_match",
+    )
+    assert not any("decides nothing" in note for note in found.notes)
 
 
 def test_one_process_searches_at_a_time(tmp_path: Path) -> None:
@@ -495,9 +654,7 @@ def test_a_real_space_is_searched_and_the_best_is_that_of_brute_force(tmp_path: 
     cases = parse_cases(lines)
     plan = Plan()
     with Workbench() as bench:
-        found = tune(
-            config, cases, lambda v, c: bench.measure(v, c, plan), metric="char_precision@1"
-        )
+        found = tune(config, cases, bench.measure, plan, metric="char_precision@1")
         train, _ = split_cases(cases, 0.5, 0)
         scores = {
             variant.name: bench.measure(variant, train, plan).metrics["char_precision@1"]
