@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
+from rag_app.index.identity import find_difference
 from rag_app.timing import add_time
 
 if TYPE_CHECKING:
@@ -50,9 +51,28 @@ class RememberedQueries(Embeddings):
         self.cost: float | None = 0.0
         self._model, self._cache = model, cache
         self._known: dict[str, _Known] = {}
+        self._probes: bytes | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    def settle(self, probes: bytes | None) -> None:
+        """From here on, remember only vectors of the model that makes these of the probe
+        sentences: of the one whose vectors the index has that is searched next.
+
+        Args:
+            probes: as an index's generation has them; None where it has none.
+
+        Raises:
+            IndexStateError: the cache cannot be read or written.
+        """
+        if probes is None or probes == self._probes:
+            return
+        if self._probes is not None and find_difference(self._probes, probes) is not None:
+            self._known.clear()
+        self._probes = probes
+        if self._cache is not None:
+            self._cache.settle(probes)
 
     def close(self) -> None:
         """Release the cache; vectors stay in it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from rag_app.errors import BudgetError, IndexStateError, UsageError
+from rag_app.evaluation.conditions import digest_conditions
 from rag_app.evaluation.journal import EvaluationJournal
 from rag_app.evaluation.measuring import Measuring
 from rag_app.evaluation.projection import StaleCasesError, locate_all
@@ -97,9 +98,9 @@ def evaluate(
 
     Args:
         name: what it is called in reports; the config's name by default.
-        resume: take up what an interrupted one measured.
-        kept: what was measured stays on disk at the end, and this is told where: for a comparison
-            that goes on.
+        resume: take up what an interrupted one measured; without it, that is removed.
+        kept: what was measured stays on disk at the end, and this is told of each file: for a
+            comparison that goes on.
         paid: told at the end what this call cost, US dollars; None where that is not known.
         progress: called as (stage, done, total).
 
@@ -148,9 +149,11 @@ def _measure_all(
     listed = [case for case in cases.cases if case.id in located]
     before = _read_usage(app)
     fresh: list[CaseResult] = []
-    journal = None if app.index.in_memory else EvaluationJournal(_place_journal(app, cases, plan))
+    journal = None
+    if not app.index.in_memory:
+        journal = EvaluationJournal(_place_journal(app, cases, plan), resume=resume)
     try:
-        known = journal.results if journal is not None and resume else {}
+        known = {} if journal is None else journal.results
         results = {case.id: known[case.id] for case in listed if case.id in known}
         if len(results) < len(listed):
             measuring.warm_up(listed[0].question)
@@ -174,7 +177,8 @@ def _end(journal: EvaluationJournal | None, kept: Callable[[Path], None] | None)
     if journal is not None and kept is None:
         journal.remove()
     elif journal is not None and kept is not None:
-        kept(journal.path)
+        for file in journal.files:
+            kept(file)
 
 
 def _measure(
@@ -197,11 +201,9 @@ def _locate(
 
 
 def _place_journal(app: RagApp, cases: Cases, plan: Plan) -> Path:
-    """The journal of exactly this: config, index, cases and ways of measuring."""
-    what = (app.config.record(), app.index.revision, cases.digest)
-    decides = (*what, plan.ks, plan.describe())
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
-    return app.config.index.path / "evaluations" / f"{app.config.name}-{digest[:16]}.jsonl"
+    """The journal of exactly this: config, models, index, cases and ways of measuring."""
+    name = f"{app.config.name}-{digest_conditions(app, cases, plan)[:16]}.jsonl"
+    return app.config.index.path / "evaluations" / name
 
 
 def _summarise(

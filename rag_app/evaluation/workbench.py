@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rag_app.app import RagApp
 from rag_app.errors import BudgetError
+from rag_app.evaluation.conditions import MAKE_INDEX, digest, digest_index, digest_sections
 from rag_app.evaluation.queries import RememberedQueries
 from rag_app.evaluation.run import evaluate
+from rag_app.index.identity import describe_embeddings
 from rag_app.money import show_dollars
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from rag_app.evaluation.grid import Variant
     from rag_app.evaluation.results import Cases, Evaluation
     from rag_app.evaluation.run import Plan
-
-MAKE_INDEX: Final = ("sources", "splitter", "embeddings", "vector_store")
-"""Sections that decide what an index holds; configs that agree in them share one."""
 
 LONGEST_NAME: Final = 28
 
@@ -55,6 +52,7 @@ class Workbench:
         self._progress = progress
         self._parts: dict[str, Any] = {}
         self._host: RagApp | None = None
+        self._host_for = ""
         self._filled: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -107,19 +105,24 @@ class Workbench:
 
     def _close_host(self) -> None:
         if self._host is not None:
+            name = self._host.config.name
+            if name in self._filled and self._host.index.in_memory:
+                self._filled.remove(name)  # it is gone with its host
             self._host.close()
-            self._host = None
+            self._host, self._host_for = None, ""
 
     def _open_index(self, config: AppConfig) -> RagApp:
         name = name_index(config)
-        if self._host is not None and self._host.config.name == name:
+        asked = digest([name, digest_sections(config, MAKE_INDEX), config.index.model_dump()])
+        if self._host is not None and self._host_for == asked:
             return self._host
         self._close_host()
         options = config.index
         if options.cache is None:  # also where the store forgets its vectors
             options = options.model_copy(update={"cache": True})
         host = RagApp(replace(config, name=name, index=options))
-        host.borrow("embeddings", self._share_embeddings(host))
+        queries = self._share_embeddings(host)
+        host.borrow("embeddings", queries)
         self._host = host
         if name not in self._filled:
             report = host.ingest(
@@ -130,18 +133,26 @@ class Workbench:
             self.cached += report.cached
             self._spend(report.cost)
             self._filled.add(name)
+        served = host.index.manifest.served()
+        queries.settle(None if served is None else served.probes)
+        self._host_for = asked
         return host
 
     def _share_embeddings(self, app: RagApp) -> RememberedQueries:
-        key = _digest(app.config, ("embeddings",))
+        """The model with the questions it was asked, by all its options: they decide times and
+        costs, too, which are remembered with the vectors."""
+        section = app.config.embeddings
+        all_options = digest_sections(app.config, ("embeddings",))
+        key = digest(["embeddings", all_options, app.config.index.model_dump()])
         if key not in self._parts:
-            cache = app.open_cache(f"queries of {key}")
+            identity = describe_embeddings(section.kind, section.options, app.embeddings)
+            cache = app.open_cache(f"queries {all_options} {identity}")
             self._parts[key] = RememberedQueries(app.embeddings, cache)
         made: RememberedQueries = self._parts[key]
         return made
 
     def _share(self, app: RagApp, name: str) -> Any:
-        key = _digest(app.config, (name, "chat_model"))
+        key = digest([name, digest_sections(app.config, (name, "chat_model"))])
         if key not in self._parts:
             self._parts[key] = getattr(app, name)
         return self._parts[key]
@@ -157,10 +168,4 @@ class Workbench:
 
 def name_index(config: AppConfig) -> str:
     """The name of a comparison's index for a config: the same for those that share one."""
-    return f"{config.name[:LONGEST_NAME]}-{_digest(config, MAKE_INDEX)[:12]}"
-
-
-def _digest(config: AppConfig, sections: tuple[str, ...]) -> str:
-    record = config.record()["config"]
-    chosen = [(name, record.get(name)) for name in sections]
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+    return f"{config.name[:LONGEST_NAME]}-{digest_index(config)[:12]}"

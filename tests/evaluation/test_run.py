@@ -22,13 +22,14 @@ from langchain_core.runnables import RunnableLambda
 import rag_app
 from rag_app.app import RagApp
 from rag_app.chat_models import scripted
+from rag_app.chat_models._scripted import ScriptedChatModel
 from rag_app.errors import BudgetError, UsageError
 from rag_app.evaluation.cases import parse_cases
 from rag_app.evaluation.journal import EvaluationJournal
 from rag_app.evaluation.metrics import write_trec
 from rag_app.evaluation.results import Evaluation
 from rag_app.evaluation.run import Plan, evaluate
-from rag_app.evaluation.storing import load_evaluation, save
+from rag_app.evaluation.storing import load_evaluation, save, write_line
 from tests.evaluation.corpora import draw_cases, make_config, write_corpus
 from tests.openai_server import OpenAIServer
 from tests.tiny_models import make_cross_encoder
@@ -592,16 +593,109 @@ def test_a_journal_takes_up_what_is_whole(tmp_path: Path) -> None:
         journal = EvaluationJournal(path)
         journal.add(result)
         journal.close()
-    whole = path.read_bytes()
+    first, *others = path.parent.iterdir()
+    whole = b"".join(write_line(result) for result in results)
+    for each in others:
+        each.unlink()
     ends = [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
     for cut in (*range(0, len(whole), 97), *ends, *(end - 1 for end in ends)):
-        path.write_bytes(whole[:cut])
+        first.write_bytes(whole[:cut])
         journal = EvaluationJournal(path)
         assert list(journal.results.values()) == list(results[: sum(e <= cut for e in ends)])
         journal.close()
-        assert path.read_bytes() == whole[: max([0, *(e for e in ends if e <= cut)])]
+        assert list(path.parent.iterdir()) == [first]
+    damaged = bytearray(whole)
+    damaged[ends[0] + 20 : ends[0] + 60] = b"\xff" * 40
+    first.write_bytes(damaged)
+    journal = EvaluationJournal(path)
+    assert list(journal.results.values()) == [results[0], results[2]]
+    journal.close()
     with pytest.raises(UsageError, match="cannot be written"):
-        EvaluationJournal(path / "below" / "a file")
+        EvaluationJournal(first / "below" / "a file")
+
+
+def test_who_measures_the_same_at_once_writes_in_nobodys_lines(tmp_path: Path) -> None:
+    texts = write_corpus(tmp_path / "docs", 4)
+    with open_app(tmp_path) as app:
+        results = app.evaluate(draw_cases(texts, 4, whole=False)).results
+    path = tmp_path / "deep" / "journal.jsonl"
+    one = EvaluationJournal(path)
+    one.add(results[0])
+    one.add(results[2])
+    line = write_line(results[1])
+    (writing,) = path.parent.iterdir()
+    with writing.open("ab") as half:
+        half.write(line[:50])
+        half.flush()
+        other = EvaluationJournal(path)
+        assert list(other.results.values()) == [results[0], results[2]]
+        half.write(line[50:])
+    other.add(results[3])
+    one.close()
+    other.close()
+    third = EvaluationJournal(path)
+    assert third.results == {result.case.id: result for result in results}
+    third.remove()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_what_is_measured_anew_is_not_mixed_with_what_was_before(tmp_path: Path) -> None:
+    """Without `resume`, not even an interruption brings back what an earlier one measured."""
+    cases, given = write_answers(tmp_path)
+    with rag_app.load(given) as app:
+        app.ingest()
+    stop_answering(given, cases, 4, "old")
+    stop_answering(given, cases, 2, "new", resume=False)
+    assert read_answers(given, cases, "newer") == ["new", "new", *["newer"] * 4]
+
+
+def write_answers(folder: Path) -> tuple[list[Any], dict[str, Any]]:
+    """Six cases and a config whose answers a test chooses."""
+    texts = write_corpus(folder / "docs", 6)
+    chat = {"chat_model": "scripted", "chain": "qa", "retriever": {"kind": "bm25", "k": 3}}
+    return draw_cases(texts, 6, whole=True), make_config(folder, **chat)
+
+
+def stop_answering(
+    config: dict[str, Any], cases: list[Any], count: int, reply: str, **given: Any
+) -> None:
+    """Ask so many cases of a model that replies so, and end as if interrupted."""
+    with rag_app.load(config) as app:
+        app.borrow("chat_model", ScriptedChatModel(responses=[reply]))
+        with pytest.raises(KeyboardInterrupt):
+            app.evaluate(cases, answers=True, progress=stop_after(count), **given)
+
+
+def read_answers(config: dict[str, Any], cases: list[Any], reply: str, **given: Any) -> list[str]:
+    with rag_app.load(config) as app:
+        app.borrow("chat_model", ScriptedChatModel(responses=[reply]))
+        found = app.evaluate(cases, answers=True, **given)
+    return [each.answer.answer for each in found.results if each.answer is not None]
+
+
+def test_what_was_measured_counts_only_for_the_same_variables_and_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, config = write_answers(tmp_path)
+    config["chat_model"] = {"kind": "scripted", "responses": ["${REPLY}"]}
+    right, wrong = (
+        ScriptedChatModel(responses=['{"claims":[]}', f'{{"verdict":"{word}"}}'])
+        for word in ("right", "wrong")
+    )
+    monkeypatch.setenv("REPLY", "one")
+    with rag_app.load(config) as app:
+        app.ingest()
+        with pytest.raises(KeyboardInterrupt):
+            app.evaluate(cases, answers=True, judge=right, progress=stop_after(4))
+        assert app.evaluate(cases, answers=True, judge=wrong).notes == ()
+    monkeypatch.setenv("REPLY", "other")
+    with rag_app.load(config) as app:
+        found = app.evaluate(cases, answers=True, judge=right)
+    assert found.notes == ()
+    monkeypatch.setenv("REPLY", "one")
+    with rag_app.load(config) as app:
+        same = app.evaluate(cases, answers=True, judge=right)
+    assert "4 cases were measured before an interruption" in same.notes
 
 
 def test_two_at_once_both_measure_all(tmp_path: Path, server: OpenAIServer) -> None:
