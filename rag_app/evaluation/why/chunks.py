@@ -1,6 +1,7 @@
 """Whether evidence was lost because a border goes through it, or because a chunk is too long.
 
-The stage is named only where its repair alone would have brought the evidence within the cut.
+The stage is named only where its repair alone would have brought the evidence within the cut of the
+retriever; what a later stage would cut off again is told.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ def find_split(
         return None
     instead = frozenset(chunk.row.id for chunk in place.touching)
     tried, outcome = [], None
-    for option, text in _split_anew(pipeline, place):
-        made = try_chunk(pipeline, view, run, Trial(text, instead))
+    for option, chunk in _split_anew(pipeline, place):
+        made = try_chunk(pipeline, view, run, place, Trial(chunk, instead))
         found = made.describe(pipeline.k)
-        keeps = "keeps it whole, and finds it" if made.kept else "keeps it whole, but it would be"
+        keeps = "keeps it whole, and finds it" if made.found else "keeps it whole, but it would be"
         tried.append(f"{option} {keeps} {found}")
-        if made.kept:
+        if made.found:
             outcome = made
             break
     if outcome is None:
-        for text in _windows(pipeline, place):
-            made = try_chunk(pipeline, view, run, Trial(text, instead))
-            if made.kept:
+        for chunk in _windows(pipeline, place):
+            made = try_chunk(pipeline, view, run, place, Trial(chunk, instead))
+            if made.found:
                 outcome = made
                 break
     if outcome is None:
@@ -81,9 +82,11 @@ def find_truncated(
         return None
     for chunk, unseen in zip(place.holding, filter(None, hidden), strict=True):
         for text in unseen.texts:
-            trial = Trial(text, frozenset([chunk.row.id]), words=False)
-            outcome = try_chunk(pipeline, view, run, trial)
-            if outcome.kept:
+            row = chunk.row
+            whole = Document(row.text, metadata=dict(row.metadata))
+            trial = Trial(whole, frozenset([row.id]), shown=text)
+            outcome = try_chunk(pipeline, view, run, place, trial)
+            if outcome.found:
                 proof = (
                     f"its chunk has {unseen.length:,} tokens, the model's window {unseen.window:,}"
                     f"; the vector ends at character {unseen.at:,} of {place.source!r}, before the "
@@ -149,7 +152,7 @@ def _find_hidden(pipeline: Pipeline, place: Place, chunk: Chunk) -> _Unseen | No
 # -- chunks that hold the evidence whole ------------------------------------------------------
 
 
-def _split_anew(pipeline: Pipeline, place: Place) -> Iterator[tuple[str, str]]:
+def _split_anew(pipeline: Pipeline, place: Place) -> Iterator[tuple[str, Document]]:
     """Chunks that hold it whole, of the config's own splitter with larger overlaps: each with the
     option that makes it. The first overlap that does, and the largest."""
     section = pipeline.app.config.splitter
@@ -166,7 +169,8 @@ def _split_anew(pipeline: Pipeline, place: Place) -> Iterator[tuple[str, str]]:
         for piece in pipeline.cuts[key]:
             span = piece.metadata["start"], piece.metadata["end"]
             if any(place.covers([span], each) for each in place.spans):
-                yield f"splitter.{name}={overlap}", piece.page_content
+                metadata = {**piece.metadata, "source": place.source}
+                yield f"splitter.{name}={overlap}", Document(piece.page_content, metadata=metadata)
                 break
 
 
@@ -181,14 +185,15 @@ def _list_overlaps(options: Any) -> tuple[str, list[int]]:
     return "", []
 
 
-def _windows(pipeline: Pipeline, place: Place) -> Iterator[str]:
+def _windows(pipeline: Pipeline, place: Place) -> Iterator[Document]:
     """Pieces of the document as long as its chunks, or as the evidence where that is longer, with
     the evidence in the middle, at the end and at the beginning."""
     text = place.document.text
     for span in place.spans[:_SPANS]:
         for share in (0.5, 1.0, 0.0):
-            start, end = _widen(pipeline, place, span, share)
-            yield text[slice(*trim(text, start, end))]
+            start, end = trim(text, *_widen(pipeline, place, span, share))
+            metadata = {"source": place.source, "start": start, "end": end}
+            yield Document(text[start:end], metadata={**place.document.metadata, **metadata})
 
 
 def _widen(pipeline: Pipeline, place: Place, span: Span, share: float) -> Span:

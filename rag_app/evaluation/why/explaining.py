@@ -2,8 +2,9 @@
 
 The stages are walked in their order. One is named with proof only when something was seen there
 that shows it: figures, a file, a search that was made. Where several would have to be mended, it is
-the first whose repair alone brings the evidence back, as a trial showed; a filter that excludes the
-evidence comes before all that happens to chunks, for nothing but another filter can bring it back.
+the first whose repair alone brings the evidence back into what the retriever finds, as a trial
+showed; a filter that excludes the evidence comes before all that happens to chunks, for nothing but
+another filter can bring it back.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from rag_app import registry
 from rag_app.answering import fit, takes_filter
 from rag_app.errors import UsageError
+from rag_app.hits import fuse
 from rag_app.lexical import WordSearch
 from rag_app.retrieval import HitRetriever, RerankingRetriever, to_hit
 from rag_app.retrievers.bm25 import BM25Options
@@ -94,8 +96,14 @@ class Pipeline:
         kept = self.rerank(pool, question)
         return Run(question, filter, tuple(pool), tuple(kept), tuple(self.fit(kept)))
 
-    def find(self, question: str, filter: Filter | None, k: int | None = None) -> list[Document]:
-        """What the retriever finds.
+    def find(
+        self,
+        question: str,
+        filter: Filter | None,
+        k: int | None = None,
+        retriever: Any = None,
+    ) -> list[Document]:
+        """What the retriever finds, or another in its place.
 
         Raises:
             UsageError: there is a filter, and the retriever would have ignored it.
@@ -106,8 +114,13 @@ class Pipeline:
                 wrong = f"the retriever {self.kind!r} takes no filter and would search everything"
                 raise UsageError("filter", wrong, "Use a retriever that takes one.")
             given["filter"] = filter
-        found: list[Document] = self.first.invoke(question, **given)
+        found: list[Document] = (retriever or self.first).invoke(question, **given)
         return found
+
+    def change(self, **options: Any) -> Any:
+        """The retriever with other values of some of its options."""
+        changed = type(self.options)(**{**self.options.model_dump(), **options})
+        return registry.build("retrievers", self.kind, changed, index=self.app.index)
 
     def rerank(
         self, documents: Sequence[Document], question: str, k: int | None = None
@@ -126,9 +139,14 @@ class Pipeline:
         except UsageError:
             return []
 
-    def finish(self, pool: Sequence[Document], question: str) -> tuple[Hit, ...]:
-        """What of a pool the prompt would hold."""
-        return tuple(map(to_hit, self.fit(self.rerank(pool, question))))
+    def find_cut(self, pool: Sequence[Document], question: str, place: Place) -> str:
+        """What cuts off, after the retriever, evidence that a pool holds; "" for nothing."""
+        kept = self.rerank(pool, question)
+        if not place.held_by(list(map(to_hit, kept))):
+            return "the reranker"
+        if not place.held_by(list(map(to_hit, self.fit(kept)))):
+            return "chain.context_chars"
+        return ""
 
     # -- its lists ----------------------------------------------------------------------------
 
@@ -145,15 +163,22 @@ class Pipeline:
                 return made
             depth = min(10 * depth, most)
 
-    def find_words(self, view: View, run: Run, k: int, filter: Filter | None) -> list[Hit]:
-        """The chunks by BM25, whether or not the retriever uses it."""
-        from rag_app.hits import make_hit
+    @property
+    def depth(self) -> int:
+        """How much of each list hybrid search fuses."""
+        return max(self.k or 0, int(self.options.fetch_k))
 
-        found = self.words.find(view, run.question, k, filter)
-        return [
-            make_hit(row.id, row.text, row.metadata, similarity=None, score=score, ranks={})
-            for row, score in found
-        ]
+    def fuse(
+        self,
+        lists: Mapping[str, Sequence[Hit]],
+        weights: Mapping[str, float] | None = None,
+        constant: float | None = None,
+        depth: int | None = None,
+    ) -> list[Hit]:
+        """Lists fused as hybrid search does, or by other values than its own."""
+        cut = {name: hits[: depth or self.depth] for name, hits in lists.items()}
+        rank_constant = self.options.rank_constant if constant is None else constant
+        return fuse(cut, weights or self.weights, rank_constant)
 
     @cached_property
     def words(self) -> WordSearch:

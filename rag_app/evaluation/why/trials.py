@@ -10,16 +10,20 @@ import numpy as np
 
 from rag_app.errors import TruncationWarning
 from rag_app.evaluation.why.pipeline import DEEPEST, FIRST
-from rag_app.hits import fuse, make_hit
+from rag_app.evaluation.why.values import say_cut
+from rag_app.hits import make_hit
 from rag_app.lexical import LexicalIndex
+from rag_app.retrieval import to_document
 from rag_app.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_core.documents import Document
     from numpy.typing import NDArray
 
     from rag_app.evaluation.why.pipeline import Pipeline, Run
+    from rag_app.evaluation.why.places import Place
     from rag_app.index.view import View
     from rag_app.types import Hit
 
@@ -31,15 +35,25 @@ class Trial:
     """A chunk to be tried.
 
     Attributes:
-        text: what its vector is made of.
+        chunk: as a search would return it.
         instead_of: ids of the chunks that it stands in place of.
-        words: whether its words are those of `text`, too; else those of the chunk it stands for,
-            of which `text` is what the model is shown.
+        shown: what of it the embedding model is shown, where that is another part of the chunk
+            it stands for; None for a chunk that is new, of which it is shown all.
     """
 
-    text: str
+    chunk: Document
     instead_of: frozenset[str]
-    words: bool = True
+    shown: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What its vector is made of."""
+        return self.chunk.page_content if self.shown is None else self.shown
+
+    @property
+    def words(self) -> bool:
+        """Whether its words are other ones than those of the chunk it stands for."""
+        return self.shown is None
 
     @property
     def id(self) -> str:
@@ -49,23 +63,30 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The rank a tried chunk would have among what the retriever returns, None for none; its
-    cosine similarity, None where no vector counts; whether it is within the cut."""
+    """What would become of a tried chunk.
+
+    Attributes:
+        rank: among what the retriever ranks; None for none that was looked at.
+        similarity: cosine; None where no vector counts.
+        found: whether the retriever would return it.
+        later: what would cut it off again after that; "" for nothing.
+    """
 
     rank: int | None
     similarity: float | None
-    kept: bool
+    found: bool
+    later: str = ""
 
     def describe(self, k: int | None) -> str:
-        """As words: "at rank 2 of k=8 (similarity 0.613)"."""
+        """As words: "at rank 2, where k=8 (similarity 0.613), but the reranker cuts it off"."""
         near = "" if self.similarity is None else f" (similarity {self.similarity:.3f})"
         if self.rank is None:
             return f"at no rank that was looked at{near}"
-        return f"at rank {self.rank}, where k={k}{near}"
+        return f"at rank {self.rank}, where k={k}{near}{say_cut(self.later)}"
 
 
-def try_chunk(pipeline: Pipeline, view: View, run: Run, trial: Trial) -> Outcome:
-    """Where the retriever would rank a chunk, all others being as they are."""
+def try_chunk(pipeline: Pipeline, view: View, run: Run, place: Place, trial: Trial) -> Outcome:
+    """What would become of a chunk that holds evidence, all others being as they are."""
     fetch_k = getattr(pipeline.options, "fetch_k", 0)
     k = pipeline.k or 0
     depth = min(max(FIRST, 4 * k, fetch_k), view.count(), DEEPEST)
@@ -82,7 +103,16 @@ def try_chunk(pipeline: Pipeline, view: View, run: Run, trial: Trial) -> Outcome
         else:
             rank = _rank_words(pipeline, view, run, trial, name, hits, others)
         lists[name] = _insert(others, trial, rank, similarity)
-    return _choose(pipeline, view, trial, lists, vector, similarity)
+    ranked = _rank(pipeline, lists)
+    rank = next((n for n, hit in enumerate(ranked, 1) if hit.id == trial.id), None)
+    if vector is not None and pipeline.kind == "dense":
+        chosen = _choose_dense(pipeline.options, view, trial, ranked, vector, k)
+    else:
+        chosen = ranked[:k]
+    if all(hit.id != trial.id for hit in chosen):
+        return Outcome(rank, similarity, found=False)
+    later = pipeline.find_cut([to_document(hit) for hit in chosen], run.question, place)
+    return Outcome(rank, similarity, found=True, later=later)
 
 
 def _embed(pipeline: Pipeline, text: str) -> NDArray[np.float32]:
@@ -129,54 +159,36 @@ def _insert(
     if rank is None:
         return others
     score = similarity or 0.0
-    new = make_hit(trial.id, trial.text, {}, similarity=similarity, score=score, ranks={})
+    text, metadata = trial.chunk.page_content, trial.chunk.metadata
+    new = make_hit(trial.id, text, metadata, similarity=similarity, score=score, ranks={})
     return [*others[: rank - 1], new, *others[rank - 1 :]]
 
 
-def _choose(
-    pipeline: Pipeline,
-    view: View,
-    trial: Trial,
-    lists: dict[str, list[Hit]],
-    vector: NDArray[np.float32] | None,
-    similarity: float | None,
-) -> Outcome:
+def _rank(pipeline: Pipeline, lists: dict[str, list[Hit]]) -> list[Hit]:
     """What the retriever makes of its lists."""
-    options, k = pipeline.options, pipeline.k or 0
     if pipeline.kind == "hybrid":
-        depth = max(k, options.fetch_k)
-        cut = {name: hits[:depth] for name, hits in lists.items()}
-        ranked = fuse(cut, pipeline.weights, options.rank_constant)
-    else:
-        (ranked,) = lists.values()
-    rank = next((n for n, hit in enumerate(ranked, 1) if hit.id == trial.id), None)
-    kept = rank is not None and rank <= k
-    if pipeline.kind == "dense" and similarity is not None:
-        kept = _pass_dense(options, view, trial, ranked, vector, k, kept)
-    return Outcome(rank, similarity, kept)
+        return pipeline.fuse(lists)
+    (ranked,) = lists.values()
+    return ranked
 
 
-def _pass_dense(
+def _choose_dense(
     options: Any,
     view: View,
     trial: Trial,
     ranked: Sequence[Hit],
-    vector: NDArray[np.float32] | None,
+    vector: NDArray[np.float32],
     k: int,
-    kept: bool,
-) -> bool:
-    """Whether it is found for all that dense search asks of it: similarity, and MMR."""
+) -> list[Hit]:
+    """What dense search returns, for all that it asks of a chunk: similarity, and MMR."""
     least = options.min_similarity
     near = [hit for hit in ranked if least is None or hit.score >= least]
     if options.mmr_lambda is None:
-        return kept and any(hit.id == trial.id for hit in near)
+        return near[:k]
     from rag_app.store import select_diverse
 
     candidates = near[: max(k, options.fetch_k)]
     rows = {row.id: row for row in view.fetch([hit.id for hit in candidates])}
-    assert vector is not None
     rows[trial.id] = Row(trial.id, trial.text, vector, {})
     found = [(rows[hit.id], hit.score) for hit in candidates]
-    return any(
-        found[place][0].id == trial.id for place in select_diverse(found, k, options.mmr_lambda)
-    )
+    return [candidates[place] for place in select_diverse(found, k, options.mmr_lambda)]
