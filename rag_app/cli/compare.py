@@ -11,6 +11,7 @@ from rag_app.cli.behaviour import behaviour_json, behaviour_lines, find_behaviou
 from rag_app.cli.evaluate import evaluation_json
 from rag_app.cli.measuring import (
     cases_options,
+    check_outputs,
     measuring_options,
     open_judge,
     pad,
@@ -72,16 +73,19 @@ def command(
     """Measure configs on the same questions, and tell which differences are more than chance.
 
     Each CONFIG is a YAML file; a list where one value belongs stands for a config of each value, as
-    `retriever.k: [4, 8]`. Each is ingested into an index of its own where it needs one, and no text
-    is embedded twice. Stopped, the same command goes on where it was.
+    `retriever: [bm25, hybrid]`. Each is ingested into an index of its own where it needs one, and
+    no text is embedded twice. Stopped, the same command goes on where it was.
     """
     from rag_app.evaluation.baseline import list_metrics, require_metrics
     from rag_app.evaluation.compare import compare
     from rag_app.evaluation.grid import expand_many
 
+    files = [*configs, *more] or [DEFAULT_CONFIG]
+    read = [("--cases", cases), ("--judge", judge), *(("CONFIG", file) for file in files)]
+    check_outputs({"--report": report}, read)
     known = list_metrics(given["ks"], answers=answers, judged=judge is not None)
     require_metrics([given["metric"]], known, "--metric")
-    variants = expand_many([*configs, *more] or [DEFAULT_CONFIG], overrides)
+    variants = expand_many(files, overrides)
     chosen = read_given_cases(cases, split)
     model = open_judge(judge, answers=answers)
     with show_progress() as progress:

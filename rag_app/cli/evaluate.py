@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from rag_app.cli.measuring import (
     WORSE,
     cases_options,
+    check_outputs,
     measuring_options,
     open_judge,
     pad,
@@ -88,9 +88,13 @@ def command(
     Of the search: recall, precision, hit rate, MRR, nDCG and MAP, with 95 % intervals, latency and
     cost; with --answers, of the answers too. Stopped, the same command goes on where it was.
     """
+    check_outputs(
+        {"--save": save, "--report": report, "--trec": trec},
+        [("-c", config), ("--cases", cases), ("--judge", judge), ("--baseline", given["baseline"])],
+    )
     chosen = read_given_cases(cases, split)
     model = open_judge(judge, answers=answers)
-    limits = _read_limits(given, chosen, save, answers=answers, judge=model)
+    limits = _read_limits(given, chosen, answers=answers, judge=model)
     measuring = {name: given[name] for name in ("ks", "filter", "stale", "max_cost")}
     with open_app(config, overrides) as app, show_progress() as progress:
         found = app.evaluate(chosen, answers=answers, judge=model, progress=progress, **measuring)
@@ -273,7 +277,6 @@ def _verdict(changes: Sequence[Change]) -> str:
 def _read_limits(
     given: dict[str, Any],
     cases: Cases,
-    save: str | None,
     *,
     answers: bool,
     judge: BaseChatModel | None,
@@ -292,9 +295,6 @@ def _read_limits(
         if given["metrics"]:
             raise UsageError("--metric", "there is nothing to compare with", "Add --baseline FILE.")
         return Limits(None, None, (), floors)
-    if save is not None and os.path.realpath(save) == os.path.realpath(file):
-        wrong = "it is the baseline, which would be lost though the result may be worse"
-        raise UsageError("--save", wrong, "Save to another file, and move it when it is better.")
     baseline = load_evaluation(file)
     held.require_same_cases(cases.cases, cases.digest, baseline)
     plan = Plan(given["ks"], answers, judge, given["filter"], given["stale"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -10,7 +12,7 @@ from rag_app.cli.options import filter_option, open_app
 from rag_app.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from langchain_core.language_models import BaseChatModel
 
@@ -20,6 +22,11 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 WORSE: Final = 10
 """The exit status when the result is worse than what was asked for."""
+
+TREC: Final = ("run.txt", "qrels.txt")
+"""The files of a folder that `--trec` names."""
+_DATA_SET: Final = (".jsonl", ".tsv", ".csv", ".md", ".gz")
+"""Endings of what the folder of a data set is read from."""
 
 
 def cases_options(function: Command) -> Command:
@@ -90,6 +97,53 @@ def open_judge(file: str | None, *, answers: bool) -> BaseChatModel | None:
         if app.chat_model is None:
             raise UsageError("--judge", f"{file} names no chat_model", "Add one to it.")
         return app.chat_model
+
+
+def check_outputs(
+    outputs: Mapping[str, str | None], inputs: Iterable[tuple[str, str | None]]
+) -> None:
+    """Refuse, before anything is measured, to write over what is read, or one result over another.
+
+    Args:
+        outputs: what each option names; None where it is not given. `--trec` names a folder.
+        inputs: options with what they name: a file, or the folder of a data set.
+
+    Raises:
+        UsageError: naming both options.
+    """
+    read = [(option, path) for option, path in inputs if path is not None]
+    taken: list[tuple[str, str]] = []
+    for option, path in _list_files(outputs):
+        for other, place in read:
+            if _is_same(path, place) or _is_part(path, place):
+                wrong = f"{path!r} is what {other} reads, and would be lost"
+                raise UsageError(option, wrong, "Name another file to write.")
+        for other, place in taken:
+            if option != other and _is_same(path, place):
+                wrong = f"{path!r} is what {other} writes, too"
+                raise UsageError(option, wrong, "Name a file for each.")
+        taken.append((option, path))
+
+
+def _list_files(outputs: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    for option, path in outputs.items():
+        if path is not None and option == "--trec":
+            yield from ((option, os.path.join(path, name)) for name in TREC)
+        elif path is not None:
+            yield option, path
+
+
+def _is_same(path: str, other: str) -> bool:
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _is_part(path: str, folder: str) -> bool:
+    """Whether it is a file that the data set in a folder is read from."""
+    file = Path(path).resolve()
+    within = os.path.isdir(folder) and file.is_relative_to(Path(folder).resolve())
+    return within and file.exists() and file.suffix in _DATA_SET
 
 
 def pad(rows: list[list[str]], left: int = 1) -> Iterator[str]:

@@ -11,6 +11,7 @@ import click
 from rag_app.cli.evaluate import evaluation_json
 from rag_app.cli.measuring import (
     cases_options,
+    check_outputs,
     measuring_options,
     open_judge,
     pad,
@@ -77,8 +78,8 @@ def command(
 ) -> None:
     """Search a config's lists and ranges for the best values, and judge them by other questions.
 
-    A list or a range where one value belongs is searched, as `retriever.k: {from: 4, to: 20}`. The
-    config with the first value of each is what the best one is held against. Stopped, the same
+    A list or a range where one value belongs is searched, as `chunk_size: {from: 200, to: 800}`.
+    The config with the first value of each is what the best one is held against. Stopped, the same
     command goes on where it was.
     """
     from rag_app.evaluation.baseline import list_metrics, require_metrics
@@ -87,6 +88,7 @@ def command(
     from rag_app.evaluation.tuning import write_best
     from rag_app.evaluation.workbench import Workbench
 
+    check_outputs({"--out": out}, [("-c", config), ("--cases", cases), ("--judge", judge)])
     known = list_metrics(ks, answers=answers, judged=judge is not None)
     require_metrics([metric], known, "--metric")
     chosen = read_given_cases(cases, split)

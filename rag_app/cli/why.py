@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from rag_app.cli.measuring import check_outputs
 from rag_app.cli.options import config_options, filter_option, json_option, open_app
 from rag_app.cli.output import print_json
 from rag_app.cli.progress import show_progress
@@ -72,6 +73,7 @@ def command(
     Of one: rag-app why "How much is the deposit?" --source rental.md --quote "two monthly rents".
     Of a set, where the failures are: rag-app why --cases cases.jsonl.
     """
+    check_outputs({"--report": report}, [("-c", config), ("--cases", cases)])
     chosen = _choose_cases(question, source, quote, cases, split, id)
     if filter is not None:
         asked = tuple(replace(case, filter=_join(case.filter, filter)) for case in chosen.cases)

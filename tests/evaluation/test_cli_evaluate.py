@@ -233,3 +233,52 @@ def test_compare_tries_the_values_of_a_list_and_refuses_what_it_cannot_measure(r
     unknown = run(*args, "--set", "retriever.k=[2, 4]", "--metric", "mapp@10")
     assert unknown.status == 2
     assert "Did you mean 'map@10'?" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["evaluate", "--save", "cases.jsonl"], ["--save", "--cases"]),
+        (["evaluate", "--report", "./rag-app.yaml"], ["--report", "-c"]),
+        (["evaluate", "--trec", "."], ["--trec", "--baseline"]),
+        (["evaluate", "--save", "r", "--report", "docs/../r"], ["--report", "--save"]),
+        (["evaluate", "--save", "run.txt", "--trec", "."], ["--trec", "--save"]),
+        (["evaluate", "--answers", "--judge", "j.yaml", "--save", "j.yaml"], ["--save", "--judge"]),
+        (["compare", "--report", "rag-app.yaml"], ["--report", "CONFIG"]),
+        (["compare", "j.yaml", "rag-app.yaml", "--report", "j.yaml"], ["--report", "CONFIG"]),
+        (["tune", "--out", "link.yaml"], ["--out", "-c"]),
+        (["tune", "--out", "cases.jsonl"], ["--out", "--cases"]),
+        (["why", "--report", "cases.jsonl"], ["--report", "--cases"]),
+    ],
+    ids=" ".join,
+)
+def test_what_is_read_is_not_written_over(
+    args: list[str], words: list[str], run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "link.yaml").symlink_to("rag-app.yaml")
+    write_config(tmp_path / "j.yaml")
+    (tmp_path / "qrels.txt").write_text("{}")
+    given = ["--baseline", "qrels.txt"] if "--baseline" in words else []
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    done = run(*args, *given, "--cases", "cases.jsonl")
+    assert done.status == 2
+    assert done.stderr.startswith(f"{words[0]}: ")
+    assert f" {words[1]} " in done.stderr
+    assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_a_file_of_a_data_set_is_not_written_over_and_a_new_one_beside_it_is(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    (folder / "qrels").mkdir(parents=True)
+    write_cases(folder / "corpus.jsonl", [{"_id": "ant.md", "text": "The ant."}])
+    write_cases(folder / "queries.jsonl", [{"_id": "1", "text": "Where does the ant live?"}])
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\tant.md\t1\n")
+    before = (folder / "queries.jsonl").read_bytes()
+    refused = run("evaluate", "--cases", "set", "--save", "set/queries.jsonl")
+    assert refused.status == 2
+    assert "--cases" in refused.stderr
+    assert (folder / "queries.jsonl").read_bytes() == before
+    for _ in range(2):
+        assert run("evaluate", "--cases", "set", "--save", "set/now.json").status == 0
