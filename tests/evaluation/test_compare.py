@@ -156,9 +156,8 @@ def test_only_cases_that_all_have_are_judged_and_the_others_are_counted() -> Non
 
 
 def make_split(name: str, scores: dict[str, float], price: float, latency: float) -> Evaluation:
-    """An evaluation of what some cases cost and take, and of others that cost and take as much
-    again for each letter of their id."""
-    made = make_evaluation(name, list(scores.values()), ids=list(scores))
+    """An evaluation of cases that cost and take as much for each letter of their id."""
+    made = make_evaluation(name, list(scores.values()), latency=latency, ids=list(scores))
     results = tuple(
         replace(
             result,
