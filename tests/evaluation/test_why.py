@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
-from langchain_core.documents import Document
+from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
 
 import rag_app
@@ -17,9 +20,11 @@ from rag_app.config import load_config
 from rag_app.errors import IndexStateError, UsageError
 from rag_app.evaluation.results import Case, Cases, Evidence
 from rag_app.evaluation.storing import to_json
+from rag_app.evaluation.verdicts import Verdict
 from rag_app.evaluation.why import explain, explain_all, make_case
 from rag_app.evaluation.why.places import find_squeezed
 from rag_app.evaluation.why.raw import look_into
+from rag_app.retrieval import reorder
 from tests.evaluation.command import Run, make_run, write_cases, write_config
 
 DOCS = {
@@ -210,6 +215,114 @@ def test_a_filter_comes_before_the_cut(docs: Path) -> None:
     assert verdict.stage == "excluded_by_filter"
     assert 'source is "fish.md"' in verdict.proof
     assert verdict.counterfactuals == ("without the filter it is not found either",)
+
+
+class Hates(BaseDocumentCompressor):
+    """A reranker that leaves one document out, and all but the first `k` others."""
+
+    source: str
+    k: int = 3
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Any = None
+    ) -> list[Document]:
+        kept = [each for each in documents if each.metadata["source"] != self.source]
+        return reorder(kept, [1.0] * len(kept), "llm", self.k)
+
+
+RANKED = {"reranker": {"kind": "llm", "k": 3}, "chat_model": "scripted"}
+
+
+@pytest.fixture(scope="module")
+def zebras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many documents that dense search puts before `ev.md`, which BM25 has first."""
+    folder = tmp_path_factory.mktemp("zebras") / "docs"
+    folder.mkdir()
+    (folder / "ev.md").write_text("zebra answer is here and nothing else of it")
+    for number in range(30):
+        (folder / f"d{number}.md").write_text(f"deposit rent month flat house number {number}")
+        (folder / f"z{number}.md").write_text(f"zebra zebra {number}")
+    return folder
+
+
+def ask_zebras(zebras: Path, hated: str, question: str, **retriever: Any) -> tuple[Verdict, bool]:
+    """The verdict on `ev.md`, and whether the search returns it."""
+    store = {"kind": "memory", "path": str(zebras.parent / "vectors.sqlite")}
+    sections = {"embeddings": "hashing", "vector_store": store, "retriever": retriever, **RANKED}
+    with rag_app.load(settings(zebras, **sections)) as app:
+        app.borrow("reranker", Hates(source=hated))
+        app.ingest()
+        case = make_case(question, "ev.md", "zebra answer is here")
+        hits = app.search(question).hits
+        return explain(app, case).verdicts[0], any(hit.source == "ev.md" for hit in hits)
+
+
+QUESTIONS = ("deposit rent month flat answer", "zebra here zebra")
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("hated", ["ev.md", "d1.md"])
+@pytest.mark.parametrize("kind", ["hybrid", "shallow", "dense", "similarity"])
+def test_what_is_said_to_keep_it_does_so_behind_a_reranker(
+    zebras: Path, kind: str, hated: str, question: str
+) -> None:
+    shapes: dict[str, dict[str, Any]] = {
+        "hybrid": {"kind": "hybrid", "k": 5, "fetch_k": 40},
+        "shallow": {"kind": "hybrid", "k": 5, "fetch_k": 5, "weights": {"dense": 1, "bm25": 0}},
+        "dense": {"kind": "dense", "k": 5},
+        "similarity": {"kind": "dense", "k": 60, "min_similarity": 0.6},
+    }
+    shape = shapes[kind]
+    verdict, found = ask_zebras(zebras, hated, question, **shape)
+    assert verdict.stage in ("lost_in_fusion", "below_cut_dense", "below_cut_bm25")
+    assert not found
+    assert verdict.counterfactuals
+    for said in verdict.counterfactuals:
+        cut = said.endswith(", but the reranker cuts it off again")
+        wanted = re.match(r"retriever\.(\w+)=(.*?) (keeps|finds) it", said)
+        if wanted is not None:
+            assert cut == (wanted[3] == "finds")
+            changed = {**shape, wanted[1]: yaml.safe_load(wanted[2])}
+        else:
+            other = {"BM25": "bm25", "dense": "dense", "hybrid": "hybrid"}[said.split()[0]]
+            changed = {"kind": other, "k": shape["k"]}
+        assert ask_zebras(zebras, hated, question, **changed)[1] is not cut, said
+        assert cut or hated != "ev.md", said
+
+
+def test_the_fused_rank_is_that_of_what_the_search_fuses(zebras: Path) -> None:
+    deep = {"kind": "hybrid", "k": 5, "fetch_k": 40}
+    verdict, _ = ask_zebras(zebras, "ev.md", QUESTIONS[0], **deep)
+    store = {"kind": "memory", "path": str(zebras.parent / "vectors.sqlite")}
+    retriever = {**deep, "k": 40}
+    with open_over(zebras, embeddings="hashing", vector_store=store, retriever=retriever) as app:
+        listed = [hit.source for hit in app.search(QUESTIONS[0]).hits]
+    assert verdict.ranks["fused"] == listed.index("ev.md") + 1
+    shallow = {"kind": "hybrid", "k": 5, "fetch_k": 5, "weights": {"dense": 1, "bm25": 0}}
+    verdict, _ = ask_zebras(zebras, "d1.md", QUESTIONS[0], **shallow)
+    assert verdict.ranks["fused"] is None
+    assert verdict.ranks["dense"] is not None
+    assert verdict.counterfactuals[0].startswith("retriever.k=")
+
+
+def test_a_larger_overlap_is_tried_behind_the_reranker_too(docs: Path) -> None:
+    text = "Oak ash elm fir yew larch and the saw cuts boards and beams of oak. Pine fir yew larch."
+    (docs / "wood.md").write_text(text, "utf-8")
+    splitter = {"kind": "tokens", "chunk_size": 12, "chunk_overlap": 0}
+    case = make_case("cuts boards beams", "wood.md", "cuts boards and beams")
+    shape = {"splitter": splitter, "retriever": {"kind": "dense", "k": 1}}
+    told = {}
+    for hated in ("wood.md", "fish.md"):
+        with rag_app.load(settings(docs, **shape, **RANKED)) as app:
+            app.borrow("reranker", Hates(source=hated))
+            app.ingest()
+            (verdict,) = explain(app, case).verdicts
+        assert verdict.stage == "split_by_splitter"
+        told[hated] = [verdict.proof, *verdict.counterfactuals]
+    assert len(told["fish.md"]) > 1
+    assert "keeps it whole, and finds it at rank 1" in told["fish.md"][-1]
+    cut = [f"{said}, but the reranker cuts it off again" for said in told["fish.md"]]
+    assert told["wood.md"] == cut
 
 
 class Always(BaseRetriever):
