@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.retrievers import BaseRetriever  # noqa: TC002  (pydantic reads it)
 
+from rag_app.errors import UsageError
 from rag_app.retrieval import OptionRetriever, RerankingRetriever, to_hit
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ class RecordingRetriever(OptionRetriever):
         *,
         run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
         filter: Filter | None = None,
+        **unknown: Any,
     ) -> list[Document]:
+        if unknown:
+            wrong = f"the chain searches with {', '.join(sorted(unknown))}, which is not measured"
+            raise UsageError("chain", wrong, "Measure one that leaves it to the config.")
         self.query = query
         kept = self.search(query, None, filter)
         rankings = {"retriever": list(map(to_hit, kept))}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from rag_app.errors import BudgetError, IndexStateError, UsageError
 from rag_app.evaluation.conditions import digest_conditions
+from rag_app.evaluation.filtering import find_filtered_out, join_filters
 from rag_app.evaluation.journal import EvaluationJournal
 from rag_app.evaluation.measuring import Measuring
 from rag_app.evaluation.projection import StaleCasesError, locate_all
@@ -130,6 +131,12 @@ def evaluate(
     paid(_find_spent(app, before, plan, fresh))
     cost = None if plan.judge is not None else add_costs(each.cost for each in ordered)
     notes = [*cases.notes, *_notes(app, listed, skipped)]
+    if ids := find_filtered_out(app, listed, located, plan.filter):
+        notes.append(
+            f"the filter excludes all evidence of {len(ids)} cases, so it cannot be found: "
+            + ", ".join(ids[:5])
+            + (", …" if len(ids) > 5 else "")
+        )
     if resumed := len(ordered) - len(fresh):
         notes.append(f"{resumed} cases were measured before an interruption")
     return replace(made, cost=cost, seconds=time.perf_counter() - begun, notes=tuple(notes))
@@ -184,8 +191,7 @@ def _end(journal: EvaluationJournal | None, kept: Callable[[Path], None] | None)
 def _measure(
     measuring: Measuring, case: Case, located: Sequence[Located], filter: Filter | None
 ) -> CaseResult:
-    joint = [each for each in (filter, case.filter) if each]
-    whole = {"$and": joint} if len(joint) > 1 else next(iter(joint), None)
+    whole = join_filters(filter, case)
     return measuring.measure(case, tuple(located), whole)
 
 

@@ -790,3 +790,31 @@ def read_trec_run(path: Path) -> dict[str, dict[str, float]]:
         question, _, document, _, score, _ = line.split(" ")
         runs.setdefault(question, {})[document] = float(score)
     return runs
+
+
+def test_a_filter_that_excludes_the_evidence_is_told(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "fee.md").write_text("The fee is ten euros.\n")
+    config = {
+        "name": "filtered",
+        "sources": [{"kind": "files", "path": str(tmp_path / "docs")}],
+        "embeddings": "hashing",
+        "vector_store": {"kind": "memory", "path": None},
+        "index": {"path": str(tmp_path / "index")},
+        "chain": "extractive",
+    }
+    evidence = [{"source": "fee.md", "quote": "ten euros"}]
+    cases = [
+        {"id": "a", "question": "The fee?", "evidence": evidence, "filter": {"sorce": "fee.md"}},
+        {"id": "b", "question": "The fee?", "evidence": evidence, "filter": {"source": "fee.md"}},
+        {"id": "c", "question": "The fee?", "evidence": evidence},
+    ]
+    with rag_app.load(config) as app:
+        app.ingest()
+        found = app.evaluate(cases)
+        assert [note for note in found.notes if "excludes all evidence of 1 cases" in note]
+        assert found.notes[-1].endswith(": a")
+        assert not app.evaluate(cases[1:]).notes
+        whole = app.evaluate(cases[2:], filter={"source": "other.md"})
+        assert whole.notes[-1].endswith(": c")
+        assert whole.metrics["recall@10"] == 0
