@@ -108,7 +108,7 @@ def _conclude(
     score = measure_score(on_held, metric)
     measure_score(on_held_first, metric)
     a, b = _pair(on_held_first, on_held, metric)
-    paired = compare_paired(a, b)
+    paired = compare_paired(a, b).judged_by(metric)
     config, paths = write_plain(search.write(best), best.variant.config)
     return Tuning(
         metric=metric,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rag_app.app import RagApp
-from rag_app.errors import BudgetError
+from rag_app.errors import BudgetError, IdentityError
 from rag_app.evaluation.conditions import MAKE_INDEX, digest, digest_index, digest_sections
 from rag_app.evaluation.queries import RememberedQueries
 from rag_app.evaluation.run import evaluate
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rag_app.evaluation.grid import Variant
     from rag_app.evaluation.results import Cases, Evaluation
     from rag_app.evaluation.run import Plan
+    from rag_app.types import IngestReport
 
 LONGEST_NAME: Final = 28
 
@@ -125,10 +126,7 @@ class Workbench:
         host.borrow("embeddings", queries)
         self._host = host
         if name not in self._filled:
-            report = host.ingest(
-                progress=lambda stage, done, total: self._progress(f"{stage} {name}", done, total),
-                max_cost=self._left,
-            )
+            report = self._fill(host)
             self.embedded += report.embedded
             self.cached += report.cached
             self._spend(report.cost)
@@ -137,6 +135,18 @@ class Workbench:
         queries.settle(None if served is None else served.probes)
         self._host_for = asked
         return host
+
+    def _fill(self, host: RagApp) -> IngestReport:
+        """Make the index hold what the sources hold; anew, where a service changed its model."""
+        name = host.config.name
+
+        def progress(stage: str, done: int, total: int | None) -> None:
+            self._progress(f"{stage} {name}", done, total)
+
+        try:
+            return host.ingest(progress=progress, max_cost=self._left)
+        except IdentityError:  # nobody but comparisons reads this index, so nothing is lost
+            return host.ingest(progress=progress, max_cost=self._left, rebuild=True)
 
     def _share_embeddings(self, app: RagApp) -> RememberedQueries:
         """The model with the questions it was asked, by all its options: they decide times and

@@ -52,15 +52,16 @@ def embeddings_of(server: OpenAIServer, **more: Any) -> dict[str, Any]:
     return {"kind": "openai", "model": "m", "api_key": "k", "base_url": server.url, **more}
 
 
+@pytest.mark.parametrize("kept", [False, True])
 def test_questions_of_a_model_that_was_replaced_are_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     cases = parse_cases(draw_cases(write_corpus(tmp_path / "docs", 12), 6, whole=True))
     with OpenAIServer() as server:
         config = make_config(
             tmp_path,
             embeddings=embeddings_of(server),
-            vector_store=IN_MEMORY,
+            vector_store={"kind": "memory", "path": str(tmp_path / "v")} if kept else IN_MEMORY,
             retriever={"kind": "dense", "k": [4, 5]},
         )
         first = compare(expand(config), cases, metric="mrr@10")
