@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rag_app.config.writing import dump
-from rag_app.errors import UsageError
 from rag_app.evaluation.results import Evaluation, Paired  # noqa: TC001  (the same)
+from rag_app.evaluation.writing import write_whole
 
 MOST_NAMED = 8
 """Values of a dimension that a comment names one by one."""
@@ -96,14 +96,8 @@ def write_best(tuning: Tuning, path: str | Path) -> None:
     comments = {found.path: explain(found, tuning.train) for found in tuning.findings}
     folder = Path(os.path.abspath(target)).parent
     body = dump(tuning.config, comments, tuning.paths, folder)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        draft.write_text("".join(f"# {line}\n" for line in _head(tuning)) + body, encoding="utf-8")
-        draft.replace(target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        wrong = f"it cannot be written: {error.strerror}"
-        raise UsageError(str(path), wrong, "Name a file in a folder that is there.") from error
+    head = "".join(f"# {line}\n" for line in _head(tuning))
+    write_whole(target, (head + body).encode())
 
 
 def explain(found: Finding, questions: int) -> str:
