@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import shutil
@@ -196,10 +197,15 @@ def test_a_lone_surrogate_is_no_reason_to_fail(fp32: MiniLM) -> None:
 def test_an_interrupt_leaves_no_work_behind(fp32: MiniLM) -> None:
     texts = ["The boundary layer separates from the wing. " * 20] * 3000
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        fp32.encode(texts)
-    timer.join()
+    gc.collect()
+    gc.disable()  # Python drops an interrupt that hits while an earlier test's objects are collected
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            fp32.encode(texts)
+        timer.join()
+    finally:
+        gc.enable()
     assert not [t for t in threading.enumerate() if t.name.startswith("minilm")]
     assert fp32.encode(["still here"]).shape == (1, 384)
 
