@@ -198,7 +198,7 @@ def test_an_interrupt_leaves_no_work_behind(fp32: MiniLM) -> None:
     texts = ["The boundary layer separates from the wing. " * 20] * 3000
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     gc.collect()
-    gc.disable()  # Python drops an interrupt that hits while an earlier test's objects are collected
+    gc.disable()  # Python drops an interrupt that hits while garbage is collected
     try:
         timer.start()
         with pytest.raises(KeyboardInterrupt):
