@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rag_app.evaluation.projection import overlaps
+from rag_app.evaluation.projection import find_held
 from rag_app.filters import matches, parse
 
 if TYPE_CHECKING:
@@ -52,11 +52,6 @@ def find_filtered_out(
             matches(parse(joint), metadata)
             for each in located[case.id]
             for metadata in chunks.get(each.source, [])
-            if _holds(metadata, each)
+            if find_held(each.source, (metadata.get("start", 0), metadata.get("end", 0)), [each])
         )
     ]
-
-
-def _holds(metadata: Mapping[str, Any], located: Located) -> bool:
-    chunk = (metadata.get("start", 0), metadata.get("end", 0))
-    return not located.spans or any(overlaps(chunk, span) for span in located.spans)

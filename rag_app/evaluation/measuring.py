@@ -8,8 +8,8 @@ from langchain_core.callbacks import get_usage_metadata_callback
 
 from rag_app.answering import sum_usage
 from rag_app.errors import UsageError
-from rag_app.evaluation.metrics import measure_ranking
-from rag_app.evaluation.projection import overlapped, overlaps, read_chunks
+from rag_app.evaluation.metrics import measure_ranking, rank_documents
+from rag_app.evaluation.projection import find_held, overlapped, read_chunks
 from rag_app.evaluation.recording import MOST, RecordingRetriever
 from rag_app.evaluation.results import AnswerResult, CaseResult, Retrieved
 from rag_app.evaluation.spans import measure_spans
@@ -172,9 +172,8 @@ class Measuring:
     def _rank(self, hits: Sequence[Hit], located: Sequence[Located]) -> dict[str, float]:
         relevance = [each.relevance for each in located]
         if _are_whole(located):
-            documents = {hit.source: hit for hit in reversed(hits)}  # the first hit of each
-            firsts = [hit for hit in hits if documents[hit.source] is hit]
-            found = [overlapped(hit, located) for hit in firsts]
+            documents = rank_documents(hit.source for hit in hits)
+            found = [find_held(source, (0, 0), located) for source in documents]
             return measure_ranking(found, relevance, self._ks)
         found = [overlapped(hit, located) for hit in hits]
         units = list(self._units(located))
@@ -182,17 +181,11 @@ class Measuring:
         spans = [(hit.source, hit.start, hit.end) for hit in hits]
         return measured | measure_spans(spans, located, self._ks, self._chunks)
 
-    def _units(self, located: Sequence[Located]) -> Iterator[list[int]]:
+    def _units(self, located: Sequence[Located]) -> Iterator[tuple[int, ...]]:
         """The evidence that each chunk of its documents holds; of those that hold some."""
         for source in {each.source for each in located}:
             for chunk in self._chunks.get(source, []):
-                held = [
-                    place
-                    for place, each in enumerate(located)
-                    if each.source == source
-                    and (not each.spans or any(overlaps(chunk, span) for span in each.spans))
-                ]
-                if held:
+                if held := find_held(source, chunk, located):
                     yield held
 
 

@@ -134,11 +134,17 @@ def find_quote(quote: str, text: str) -> tuple[Span, ...]:
 
 def overlapped(hit: Hit, located: Sequence[Located]) -> tuple[int, ...]:
     """The places of the pieces of evidence that a hit holds at least a character of."""
+    return find_held(hit.source, (hit.start, hit.end), located)
+
+
+def find_held(source: str, span: Span, located: Sequence[Located]) -> tuple[int, ...]:
+    """The places of the pieces of evidence that a span of a document holds a character of; a whole
+    document is held by any span of it."""
     return tuple(
         place
         for place, each in enumerate(located)
-        if hit.source == each.source
-        and (not each.spans or any(overlaps((hit.start, hit.end), span) for span in each.spans))
+        if source == each.source
+        and (not each.spans or any(overlaps(span, other) for other in each.spans))
     )
 
 
